@@ -48,6 +48,20 @@ class Manifest:
         """
         return cls(read_videos(Path(path), check_files=check_files), Path(path).parent)
 
+    @classmethod
+    def of_clips(cls, paths: Iterable[str | os.PathLike[str]]) -> "Manifest":
+        """A manifest of clips without labels, named by file name, or by whole path where two have the same name.
+
+        Raises:
+            ManifestError: a path is not there; all of them are told.
+        """
+        clips = [Path(path).absolute() for path in dict.fromkeys(map(str, paths))]
+        if absent := [Fault(None, f"There is nothing at {clip}.") for clip in clips if not clip.exists()]:
+            raise ManifestError("Every clip must be there.", tuple(absent))
+        times = Counter(clip.name for clip in clips)
+        names = [clip.name if times[clip.name] == 1 else str(clip.relative_to(clip.anchor)) for clip in clips]
+        return cls(tuple(Video(name, str(clip)) for name, clip in zip(names, clips, strict=True)), Path())
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a manifest CSV in one atomic step; paths become relative to the new file's folder."""
         write_videos(Path(path), self.videos, self.columns, self.root)
