@@ -1,0 +1,203 @@
+"""A part: the features of some videos at some keys, written once, visible by one rename, never changed.
+
+``parts/<part id>/`` is a Zarr group. Its attributes carry the index (ids, row offsets, failures) and the size and
+CRC-32C of every file; its arrays are ``layer_LL`` (timestep, row, channel) and the rows' and sources' origins.
+"""
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from actiondiff.store.arrays import (
+    FileRecord,
+    dump_json,
+    group_metadata,
+    map_features,
+    read_array,
+    read_json,
+    write_array,
+    write_features,
+    write_file,
+)
+from actiondiff.store.errors import StoreError
+from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
+from actiondiff.store.staging import fsync_folder, staged
+
+
+def write_part(store: Path, videos: Sequence[VideoFeatures], failures: Sequence[Failure], dtype: str) -> str:
+    """Write a part and make it visible in one rename.
+
+    A kill before the rename leaves a folder under ``.writing`` that no reader looks at. After it the part is there;
+    that it stays through a loss of power takes an ``fsync_folder`` of ``parts``, which is left to the caller so that
+    a failure there is not mistaken for a part that was not written.
+
+    Args:
+        store: the store's folder.
+        videos: all with the same keys, and as many channels at each.
+        failures: videos that could not be extracted.
+        dtype: of the features on disk.
+
+    Returns:
+        the part's id; ids sort by time of writing.
+    """
+    part_id = f"part-{time.time_ns():020d}-{secrets.token_hex(4)}"
+    with staged(store, part_id) as folder:
+        files = _write_arrays(folder, videos, dtype) if videos else {}
+        write_file(folder / "zarr.json", [group_metadata(_attributes(videos, failures, files))])
+        for name in files:  # fails where another writer took this one for dead and its folder away in the middle
+            (folder / name).stat()
+        for inner, _, _ in os.walk(folder):
+            fsync_folder(Path(inner))
+        folder.rename(store / "parts" / part_id)
+    return part_id
+
+
+def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str) -> dict[str, FileRecord]:
+    files: dict[str, FileRecord] = {}
+
+    def keep(name: str, records: dict[str, FileRecord]) -> None:
+        files.update({f"{name}/{path}": record for path, record in records.items()})
+
+    keys = sorted(videos[0].features)
+    for layer in sorted({key.layer for key in keys}):
+        timesteps = tuple(key.timestep for key in keys if key.layer == layer)
+        blocks = [[video.features[FeatureKey(layer, t)] for video in videos] for t in timesteps]
+        keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype))
+    for name, (array, axes) in _origins(videos).items():
+        keep(name, write_array(folder / name, array, axes))
+    return files
+
+
+def _origins(videos: Sequence[VideoFeatures]) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    sources = [video.source for video in videos]
+    nan = float("nan")
+    interval = [
+        [nan if s.start_seconds is None else s.start_seconds, nan if s.end_seconds is None else s.end_seconds]
+        for s in sources
+    ]
+    sha256 = np.frombuffer(bytes.fromhex("".join(s.sha256 for s in sources)), np.uint8).reshape(-1, 32)
+    return {
+        "frame_index": (np.concatenate([video.frame_index for video in videos]), ("row",)),
+        "pts_seconds": (np.concatenate([video.pts_seconds for video in videos]), ("row",)),
+        "source_sha256": (sha256, ("video", "byte")),
+        "source_stat": (np.array([[s.size_bytes, s.mtime_ns] for s in sources], np.int64), ("video", "bytes_mtime_ns")),
+        "source_interval_seconds": (np.array(interval, np.float64), ("video", "start_end")),
+    }
+
+
+def _attributes(
+    videos: Sequence[VideoFeatures], failures: Sequence[Failure], files: dict[str, FileRecord]
+) -> dict[str, Any]:
+    offsets = np.cumsum([0] + [len(video.frame_index) for video in videos]).tolist()
+    keys = sorted(videos[0].features) if videos else []
+    attributes: dict[str, Any] = {
+        "video_ids": [video.video_id for video in videos],
+        "row_offsets": offsets,
+        "keys": [[int(key.layer), int(key.timestep)] for key in keys],
+        "failures": [{"video_id": f.video_id, "code": f.code, "message": _encodable(f.message)} for f in failures],
+        "files": {name: [record.size_bytes, f"{record.crc32c:08x}"] for name, record in sorted(files.items())},
+    }
+    return attributes | {"crc32c": attributes_checksum(attributes)}
+
+
+def _encodable(message: str) -> str:
+    """Without the lone surrogates that stand for undecodable bytes of file names; UTF-8 has no room for them."""
+    return message.encode(errors="backslashreplace").decode()
+
+
+def attributes_checksum(attributes: dict[str, Any]) -> str:
+    """CRC-32C, in hex, of a part's attributes (without their own checksum) in the store's spelling of JSON."""
+    rest = {name: value for name, value in attributes.items() if name != "crc32c"}
+    return f"{google_crc32c.value(dump_json(rest)):08x}"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part opened for reading; its arrays are read or mapped when first asked for.
+
+    Threads may share it: the worst that can happen is that two of them map the same file.
+    """
+
+    folder: Path
+    video_ids: list[str]
+    row_offsets: list[int]
+    keys: frozenset[FeatureKey]
+    failures: tuple[Failure, ...]
+    _layers: dict[int, tuple[np.ndarray, tuple[int, ...]]] = field(default_factory=dict, init=False, repr=False)
+    _arrays: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # to another process goes the index, never the features
+        return Part, (self.folder, self.video_ids, self.row_offsets, self.keys, self.failures)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Part":
+        """Read a part's index.
+
+        Raises:
+            StoreError: where the index is missing, damaged or not of format 1.
+        """
+        path = folder / "zarr.json"
+        document = read_json(path)
+        try:
+            attributes = document["attributes"]
+            if attributes["crc32c"] != attributes_checksum(attributes):
+                raise StoreError(f"{path} is damaged: the checksum of its attributes does not match.")
+            return cls(
+                folder,
+                attributes["video_ids"],
+                attributes["row_offsets"],
+                frozenset(FeatureKey(layer, timestep) for layer, timestep in attributes["keys"]),
+                tuple(Failure(**failure) for failure in attributes["failures"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path} is not the index of a part of format 1 ({error!r}).") from error
+
+    def rows(self, position: int) -> slice:
+        """Which rows the part's video number ``position`` has."""
+        return slice(self.row_offsets[position], self.row_offsets[position + 1])
+
+    def features(self, key: FeatureKey) -> np.ndarray:
+        """A mapped view (rows, channels) of all the part's videos, one after another."""
+        if key.layer not in self._layers:
+            self._layers[key.layer] = map_features(self.folder / f"layer_{key.layer:02d}")
+        array, timesteps = self._layers[key.layer]
+        if key.timestep not in timesteps or array.shape[1] != self.row_offsets[-1]:
+            folder = self.folder / f"layer_{key.layer:02d}"
+            raise StoreError(f"{folder} is damaged: its shape is not the one that the part's index tells of.")
+        return array[timesteps.index(key.timestep)]
+
+    @property
+    def frame_index(self) -> np.ndarray:
+        """Source frame of every row."""
+        return self._array("frame_index")
+
+    @property
+    def pts_seconds(self) -> np.ndarray:
+        """Presentation time of every row."""
+        return self._array("pts_seconds")
+
+    def source(self, position: int) -> Source:
+        """What the part's video number ``position`` was made from."""
+        sha256 = bytes(self._array("source_sha256")[position]).hex()
+        size_bytes, mtime_ns = self._array("source_stat")[position].tolist()
+        interval = self._array("source_interval_seconds")[position].tolist()
+        start, end = (None if math.isnan(value) else value for value in interval)
+        return Source(sha256, size_bytes, mtime_ns, start, end)
+
+    def _array(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            self._arrays[name] = read_array(self.folder / name)
+        return self._arrays[name]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the part takes on disk."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())

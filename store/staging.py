@@ -1,0 +1,97 @@
+"""Where things are prepared: folders under ``.writing`` that no reader looks at, named after the process at work."""
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+STAGING = ".writing"
+
+
+@contextmanager
+def staged(store: Path, name: str) -> Iterator[Path]:
+    """A new folder under ``.writing``; whatever is still there on leaving is removed.
+
+    Args:
+        store: the store's folder.
+        name: unique, without dots.
+    """
+    folder = store / STAGING / _owned(name)
+    try:
+        _make(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _remove_if_empty(folder.parent)
+
+
+def clear_staging(store: Path) -> None:
+    """Remove what writers of this machine that no longer run left unfinished; other machines' are left alone."""
+    try:
+        folders = list((store / STAGING).iterdir())
+    except FileNotFoundError:
+        return
+    for folder in folders:
+        if _owner_is_gone(folder.name):
+            _remove(folder)
+    _remove_if_empty(store / STAGING)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a folder's entries last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(folder: Path) -> None:
+    while True:
+        with suppress(FileExistsError):
+            folder.parent.mkdir()
+        try:
+            folder.mkdir()
+            return
+        except FileNotFoundError:  # a writer that was done has just removed the empty .writing
+            continue
+
+
+def _remove(folder: Path) -> None:
+    # Away in one step first: an owner that lives after all (in a container, its process number means nothing here)
+    # then finds its folder gone and says so; it can never publish a folder that is half deleted.
+    grave = folder.with_name(_owned(f"dead-{secrets.token_hex(4)}"))
+    with suppress(FileNotFoundError):  # another writer was faster
+        folder.rename(grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _owned(name: str) -> str:
+    return f"{name}.{_host()}.{os.getpid()}"
+
+
+def _owner_is_gone(name: str) -> bool:
+    _, host, process = name.rsplit(".", 2) if name.count(".") >= 2 else ("", "", "")
+    return host == _host() and process.isdecimal() and not _alive(int(process))
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-") or "localhost"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,89 @@
+"""What a store holds, for ``actiondiff store info``."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from actiondiff.store.reader import FeatureStore
+from actiondiff.store.records import Failure, FeatureKey
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """Counts and sizes of a store.
+
+    Attributes:
+        path: its folder.
+        recipe: how its features were made.
+        fingerprint: the recipe's hash.
+        notice: what everyone who sees its numbers should know.
+        parts: how many parts it has.
+        size_bytes: on disk.
+        videos: how many have features.
+        frames: rows of all videos, each counted once.
+        videos_of: how many videos each key has.
+        failures: videos whose last try failed.
+    """
+
+    path: Path
+    recipe: dict[str, Any]
+    fingerprint: str
+    notice: str
+    parts: int
+    size_bytes: int
+    videos: int
+    frames: int
+    videos_of: dict[FeatureKey, int]
+    failures: tuple[Failure, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {
+            "path": str(self.path),
+            "videos_of": [asdict(key) | {"videos": videos} for key, videos in self.videos_of.items()],
+            "failures": [asdict(failure) for failure in self.failures],
+            "failure_codes": dict(Counter(failure.code for failure in self.failures)),
+        }
+
+    def text(self) -> str:
+        """A few lines for people."""
+        recipe = ", ".join(f"{name} {value}" for name, value in self.recipe.items())
+        lines = [
+            f"{self.path}: {self.videos} videos, {self.frames} frames, {self.size_bytes / 1e6:.1f} MB "
+            f"in {self.parts} parts, {len(self.failures)} videos failed",
+            f"  recipe {self.fingerprint[:12]}: {recipe}",
+        ]
+        lines += [f"  {key}: {n} videos" for key, n in self.videos_of.items()]
+        lines += [f"  failed {f.video_id} [{f.code}]: {f.message}" for f in self.failures]
+        return "\n".join([*lines, self.notice] if self.notice else lines)
+
+
+def describe(path: str | Path) -> StoreSummary:
+    """Count what a store holds.
+
+    Raises:
+        StoreNotFound: nothing is there.
+    """
+    store = FeatureStore(path)
+    have: Counter[FeatureKey] = Counter()
+    frames: dict[str, int] = {}
+    for part in store.parts:
+        for position, video_id in enumerate(part.video_ids):
+            rows = part.rows(position)
+            frames[video_id] = rows.stop - rows.start
+    for video_id in frames:
+        have.update(store.keys(video_id))
+    return StoreSummary(
+        store.path,
+        store.recipe,
+        store.fingerprint,
+        store.notice,
+        len(store.parts),
+        sum(part.size_bytes for part in store.parts),
+        len(frames),
+        sum(frames.values()),
+        dict(sorted(have.items())),
+        tuple(store.failures.values()),
+    )

@@ -1,0 +1,183 @@
+"""Writing: videos are gathered in memory and leave as parts; a kill loses at most the part in hand."""
+
+import dataclasses
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from actiondiff import InputError
+from actiondiff.store.arrays import group_metadata, write_file
+from actiondiff.store.errors import FeatureValueError
+from actiondiff.store.part import write_part
+from actiondiff.store.reader import FORMAT_VERSION, check_recipe, read_header, recipe_fingerprint
+from actiondiff.store.records import Failure, FeatureKey, VideoFeatures
+from actiondiff.store.staging import STAGING, clear_staging, fsync_folder, staged
+
+PART_BYTES = 512 * 2**20
+PART_SECONDS = 600.0
+
+
+class StoreWriter:
+    """Adds videos to a store, which it makes if there is none. Many writers may share one store.
+
+    Use it as a context manager: on leaving, also by an error or Ctrl-C, the whole videos in hand become a part.
+
+    Args:
+        path: the store's folder.
+        recipe: everything that can change a feature's bytes, as JSON values.
+        dtype: ``float16`` or ``float32``.
+        part_bytes: a part is written when it holds this much,
+        part_seconds: or when its first video is this old: the most work that a kill can undo.
+        notice: what everyone who sees numbers made from the store should know.
+
+    Raises:
+        RecipeMismatch: where the store holds features of another recipe.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        recipe: Mapping[str, Any],
+        dtype: str = "float16",
+        part_bytes: int = PART_BYTES,
+        part_seconds: float = PART_SECONDS,
+        notice: str = "",
+    ) -> None:
+        if dtype not in ("float16", "float32"):
+            raise InputError(f"A store holds float16 or float32; got {dtype!r}.")
+        self.path = Path(path)
+        self._dtype, self._part_bytes, self._part_seconds = dtype, part_bytes, part_seconds
+        self._videos: list[VideoFeatures] = []
+        self._failures: dict[str, Failure] = {}
+        self._bytes = 0
+        self._since_seconds = time.monotonic()
+        create_store(self.path, recipe, notice)
+        clear_staging(self.path)
+
+    def add(self, video: VideoFeatures) -> None:
+        """Take a whole video; it is on disk after the next :meth:`commit` at the latest.
+
+        Arrays that have the store's dtype already are not copied: leave them as they are until then.
+
+        Raises:
+            FeatureValueError: a value is not finite, or overflows the store's dtype.
+        """
+        self._check_values(video)
+        if self._videos and _channels(self._videos[0]) != _channels(video):
+            self.commit()
+        self._start_clock()
+        features = {key: np.asarray(array, self._dtype) for key, array in video.features.items()}
+        self._videos.append(dataclasses.replace(video, features=features))
+        self._failures.pop(video.video_id, None)
+        self._bytes += sum(array.size for array in video.features.values()) * np.dtype(self._dtype).itemsize
+        self._commit_if_due()
+
+    def fail(self, failure: Failure) -> None:
+        """Note that a video could not be extracted."""
+        self._start_clock()
+        self._failures[failure.video_id] = failure
+        self._commit_if_due()
+
+    def commit(self) -> None:
+        """Write what is in hand as a part; where that fails it stays in hand."""
+        if not self._videos and not self._failures:
+            return
+        write_part(self.path, self._videos, list(self._failures.values()), self._dtype)
+        self._videos, self._failures, self._bytes = [], {}, 0
+        fsync_folder(self.path / "parts")
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.commit()
+
+    def _start_clock(self) -> None:
+        if not self._videos and not self._failures:
+            self._since_seconds = time.monotonic()
+
+    def _commit_if_due(self) -> None:
+        if self._bytes >= self._part_bytes or time.monotonic() - self._since_seconds >= self._part_seconds:
+            self.commit()
+
+    def _check_values(self, video: VideoFeatures) -> None:
+        limit = float(np.finfo(self._dtype).max)
+        for key, array in video.features.items():
+            largest = float(np.max(np.abs(array), initial=0.0))
+            if not np.isfinite(largest):
+                raise FeatureValueError(
+                    "not_finite", f"Features must be finite; {video.video_id!r} has NaN or infinity at {key}."
+                )
+            if largest > limit:
+                raise FeatureValueError(
+                    "overflow",
+                    f"{self._dtype} holds values up to {limit:.6g}; {video.video_id!r} reaches {largest:.6g} at {key}. "
+                    "Make a store with --store-dtype float32.",
+                )
+
+
+def create_store(path: Path, recipe: Mapping[str, Any], notice: str = "") -> None:
+    """Make an empty store, or check that the one there has this recipe.
+
+    Raises:
+        RecipeMismatch: where it has another.
+        InputError: where ``path`` is something else than a store.
+    """
+    if not (path / "zarr.json").exists():
+        _check_vacant(path)
+        header = {
+            "format_version": FORMAT_VERSION,
+            "recipe": dict(recipe),
+            "fingerprint": recipe_fingerprint(recipe),
+            "notice": notice,
+        }
+        (path / "parts").mkdir(parents=True, exist_ok=True)
+        _write_once(path, "parts/zarr.json", group_metadata({}))
+        _write_once(path, "zarr.json", group_metadata({"actiondiff": header}))
+        fsync_folder(path.parent)
+    check_recipe(path, read_header(path), recipe)
+
+
+def _check_vacant(path: Path) -> None:
+    """Refuse a place where anything lies that is not of a store in the making, by this writer or another."""
+    strangers = _names(path) - {"parts", STAGING, "zarr.json"} | _names(path / "parts") - {"zarr.json"}
+    if strangers and not (path / "zarr.json").exists():  # asked again: another writer may have made it by now
+        raise InputError(
+            f"A store is a folder of its own; {path} is none and holds {min(strangers)!r}. Choose another --store."
+        )
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError:
+        return {folder.name}
+
+
+def _write_once(store: Path, name: str, content: bytes) -> None:
+    """Put a file there whole and for good, or leave the one that another writer put there first."""
+    target = store / name
+    with staged(store, f"new-{secrets.token_hex(4)}") as folder:
+        write_file(folder / target.name, [content])
+        try:
+            os.link(folder / target.name, target)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links: not proof against two writers in the same instant
+            if not target.exists():
+                (folder / target.name).rename(target)
+    fsync_folder(target.parent)
+
+
+def _channels(video: VideoFeatures) -> dict[FeatureKey, int]:
+    return {key: array.shape[1] for key, array in video.features.items()}

@@ -1,0 +1,135 @@
+"""What other processes do to a store: run as ``python store_children.py WHAT FOLDER`` and told of by JSON on stdout.
+
+A process of its own, since the tests' has threads (of zarr-python and TensorStore) that a fork would lose.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from store_helpers import GRID, KEY, RECIPE, contents_of, draw_failure, draw_video
+
+from actiondiff.store import FeatureStore, StoreWriter
+
+FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork and do it there; the child's process number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return child
+
+
+def outcome(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def write_everything(store: Path) -> None:
+    with StoreWriter(store, RECIPE) as writer:
+        for name in "ab":
+            writer.add(draw_video(name))
+        writer.fail(draw_failure("broken"))
+        writer.add(draw_video("a", GRID[:2]))
+
+
+def kill_at_step(store: Path, step: int) -> Callable[[], None]:
+    """Write, and SIGKILL oneself right before the file operation of this number."""
+
+    def work() -> None:
+        taken = 0
+
+        def count() -> None:
+            nonlocal taken
+            taken += 1
+            if taken == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def hear(event: str, args: tuple[Any, ...]) -> None:
+            if event in FILE_EVENTS and str(store) in str(args[0]):
+                count()
+
+        os.fsync = lambda descriptor: count()
+        sys.addaudithook(hear)
+        write_everything(store)
+
+    return work
+
+
+def kill_everywhere(folder: Path) -> dict[str, Any]:
+    """One new store for every step that a writer can be killed at."""
+    step = 0
+    while True:
+        step += 1
+        if outcome(in_child(kill_at_step(folder / f"{step:03d}.zarr", step))) == 0:
+            return {"killed": step - 1}
+
+
+def write_many(folder: Path) -> dict[str, Any]:
+    """Four processes write into one new store at the same time, over and over."""
+    codes, seconds = [], []
+    for turn in range(20):
+        store, begin = folder / f"{turn:02d}.zarr", time.monotonic() + 0.01
+
+        def work(number: int, store: Path = store, begin: float = begin) -> None:
+            while time.monotonic() < begin:
+                pass
+            with StoreWriter(store, RECIPE, part_bytes=1) as writer:
+                for index in range(3):
+                    writer.add(draw_video(f"{number}/{index}"))
+                writer.fail(draw_failure(f"broken/{number}"))
+
+        children = [in_child(lambda number=number, work=work: work(number)) for number in range(4)]
+        codes += [outcome(child) for child in children]
+        seconds.append(time.monotonic() - begin)
+    return {"codes": codes, "seconds": seconds}
+
+
+def digest(store: FeatureStore) -> str:
+    found = hashlib.sha256()
+    for (video_id, key), content in sorted(contents_of(store).items()):
+        found.update(f"{video_id} {key}".encode() + content)
+    return found.hexdigest()
+
+
+def read_forked(folder: Path) -> dict[str, Any]:
+    """Forked readers with the parent's mapped arrays and without."""
+    fresh, used = FeatureStore(folder), FeatureStore(folder)
+    expected = digest(used)
+
+    def work(store: FeatureStore) -> None:
+        for _ in range(3):
+            if digest(store) != expected:
+                raise AssertionError("A forked reader reads something else.")
+
+    children = [in_child(lambda store=store: work(store)) for store in (fresh, used, fresh, used)]
+    return {"codes": [outcome(child) for child in children], "digest": expected}
+
+
+def write_for_ever(folder: Path) -> dict[str, Any]:
+    """A writer that says when each video is in a part, until it is killed."""
+    with StoreWriter(folder, RECIPE) as writer:
+        for index in range(10**6):
+            writer.add(draw_video(f"v{index:06d}", (KEY, *GRID)))
+            writer.commit()
+            sys.stdout.write(f"{index}\n")
+            sys.stdout.flush()
+    return {}
+
+
+if __name__ == "__main__":
+    os.fsync = lambda descriptor: None  # a process's death loses nothing that the system has been given
+    sys.stdout.write(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))) + "\n")
