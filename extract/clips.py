@@ -1,0 +1,153 @@
+"""Clips: video files and folders of frames, read as a stream, one frame in memory at a time."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from actiondiff.extract.errors import ClipError
+from actiondiff.store import Source
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+_HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        index: position in the source, counted from 0 over every frame, used or not.
+        pts_seconds: presentation time from the source's first frame; NaN for folders of frames.
+        pixels: RGB.
+    """
+
+    index: int
+    pts_seconds: float
+    pixels: UInt8[np.ndarray, "height width 3"]
+
+    def __repr__(self) -> str:
+        return f"Frame(index={self.index}, pts_seconds={self.pts_seconds:.3f}, size={self.pixels.shape[:2]})"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file or folder of png/jpg frames, or the part of a video between two times.
+
+    Attributes:
+        path: the file or folder.
+        start_seconds: the part's first frame is the first at or after this time.
+        end_seconds: frames from this time on do not belong to the part.
+    """
+
+    path: Path
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+    def frames(self, stride: int = 1) -> Iterator[Frame]:
+        """Decode every ``stride``-th frame, beginning with the first.
+
+        Raises:
+            ClipError: the clip cannot be read to its end, or has no frame (codes ``missing``, ``decode_error``,
+                ``no_video``, ``no_frames``, ``no_clock``).
+        """
+        if not self.path.exists():
+            raise ClipError("missing", f"There is nothing at {self.path}.")
+        count = 0
+        for frame in self._folder_frames(stride) if self.path.is_dir() else self._video_frames(stride):
+            count += 1
+            yield frame
+        if not count:
+            raise ClipError("no_frames", f"{self.path} has no frame{self._where()}.")
+
+    def source(self) -> Source:
+        """Hash the content: one file, or a folder's names and images in order."""
+        digest = hashlib.sha256()
+        paths = self.image_paths() if self.path.is_dir() else [self.path]
+        for path in paths:
+            if self.path.is_dir():
+                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(_HASH_BLOCK):
+                    digest.update(block)
+        size_bytes, mtime_ns = self.stat()
+        return Source(digest.hexdigest(), size_bytes, mtime_ns, self.start_seconds, self.end_seconds)
+
+    def stat(self) -> tuple[int, int]:
+        """Size in bytes and latest modification in nanoseconds, without reading the content."""
+        stats = [path.stat() for path in (self.image_paths() if self.path.is_dir() else [self.path])]
+        return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+
+    def image_paths(self) -> list[Path]:
+        """A folder's frames in natural order: frame 10 comes after frame 9."""
+        images = [path for path in self.path.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        return sorted((path for path in images if path.name[0] != "."), key=_natural)
+
+    def _video_frames(self, stride: int) -> Iterator[Frame]:
+        import av
+
+        try:
+            with av.open(str(self.path)) as container:
+                if not container.streams.video:
+                    raise ClipError("no_video", f"{self.path} has no video stream.")
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                yield from self._sampled(container.decode(stream), stream, stride)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {error}.") from error
+
+    def _sampled(self, decoded: Iterator[Any], stream: Any, stride: int) -> Iterator[Frame]:
+        begin, used = stream.start_time or 0, 0
+        for index, frame in enumerate(decoded):
+            pts_seconds = math.nan if frame.pts is None else float((frame.pts - begin) * stream.time_base)
+            if self._is_cut and math.isnan(pts_seconds):
+                raise ClipError("no_clock", f"{self.path} has frames without a time, so no part can be cut from it.")
+            if self.end_seconds is not None and pts_seconds >= self.end_seconds:
+                return
+            if self.start_seconds is not None and pts_seconds < self.start_seconds:
+                continue
+            if used % stride == 0:
+                yield Frame(index, pts_seconds, _upright(frame))
+            used += 1
+
+    def _folder_frames(self, stride: int) -> Iterator[Frame]:
+        from PIL import Image, UnidentifiedImageError
+
+        if self._is_cut:
+            raise ClipError("no_clock", f"{self.path} is a folder of frames, which has no times to cut at.")
+        for index, path in enumerate(self.image_paths()):
+            if index % stride:
+                continue
+            try:
+                with Image.open(path) as image:
+                    pixels = np.array(image.convert("RGB"))
+            except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                raise ClipError("decode_error", f"{path} cannot be decoded as an image: {error}.") from error
+            yield Frame(index, math.nan, pixels)
+
+    @property
+    def _is_cut(self) -> bool:
+        return self.start_seconds is not None or self.end_seconds is not None
+
+    def _where(self) -> str:
+        if not self._is_cut:
+            return ""
+        end = "its end" if self.end_seconds is None else f"{self.end_seconds:g} s"
+        return f" between {self.start_seconds or 0:g} s and {end}"
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """RGB pixels, turned as the container says that they are to be shown (phones record sideways)."""
+    pixels = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+
+
+def _natural(path: Path) -> list[tuple[str, int]]:
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", path.name)]

@@ -1,0 +1,39 @@
+"""The control without a network: grey frame differences, which every table should stand beside."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from actiondiff.extract.recipe import Recipe
+from actiondiff.extract.windows import Window
+from actiondiff.store import FeatureKey
+
+GRID = 16
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class FrameDiffBackbone:
+    """Absolute differences of successive grey frames, averaged on a 16 x 16 grid: layer 1, timestep 0, 256 channels.
+
+    The first frame of a window has no predecessor in it and repeats the second frame's difference.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.notice = ""
+        self.layer_channels: Mapping[int, int] = {1: GRID * GRID}
+
+    def features(
+        self, window: Window, keys: Sequence[FeatureKey]
+    ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
+        """Features of a window's real frames, one (frames, channels) tensor a key."""
+        pixels = window.pixels[: window.real_frames]
+        grey = (pixels * pixels.new_tensor(_GREY)[:, None, None]).sum(dim=1, keepdim=True)
+        grid = F.adaptive_avg_pool2d(grey, GRID).flatten(1)
+        if len(grid) == 1:
+            return {key: torch.zeros_like(grid) for key in keys}
+        difference = (grid[1:] - grid[:-1]).abs()
+        return {key: torch.cat([difference[:1], difference]) for key in keys}

@@ -1,0 +1,94 @@
+"""The recipe: everything that can change a feature's bytes, apart from which layer and timestep."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actiondiff import InputError
+from actiondiff.extract.schedule import Schedule
+
+CHOICES = {
+    "condition": ("middle", "per-frame", "none"),
+    "precision": ("float32", "float16", "bfloat16"),
+    "store_dtype": ("float16", "float32"),
+    "pad": ("black",),
+    "noise": ("none",),
+    "pool": ("mean",),
+}
+
+PROCEDURE = 1
+"""Counts up with every change of this package that changes features on purpose."""
+
+SIDES = range(64, 8193)
+"""Sides that frames are resized to: three levels below the latents, 64 pixels are a single one."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How features are made of a clip (sections 3.1 and 3.2 of the paper).
+
+    Attributes:
+        backbone: name in the table of backbones.
+        weights_sha256: hash of the weights that are used, "" for backbones without any.
+        size_hw: height and width that frames are resized to.
+        stride: every how many-th frame is used.
+        window: frames that the backbone sees together.
+        condition: which frame the U-Net is conditioned on.
+        steps: denoising steps of the schedule that timesteps count in.
+        precision: of the backbone's arithmetic (the VAE is always float32).
+        store_dtype: of the features on disk.
+        pad: what fills the last window.
+        noise: noise added to the latents.
+        pool: how a layer's map becomes one vector.
+        procedure: version of the procedure itself.
+    """
+
+    backbone: str
+    weights_sha256: str
+    size_hw: tuple[int, int]
+    stride: int = 4
+    window: int = 25
+    condition: str = "middle"
+    steps: int = 30
+    precision: str = "float32"
+    store_dtype: str = "float16"
+    pad: str = "black"
+    noise: str = "none"
+    pool: str = "mean"
+    procedure: int = PROCEDURE
+
+    def __post_init__(self) -> None:
+        for name, rule in (("stride", 1), ("window", 1), ("steps", 2)):
+            if getattr(self, name) < rule:
+                raise InputError(f"--{name} is at least {rule}; got {getattr(self, name)}.")
+        if not all(side in SIDES for side in self.size_hw):
+            raise InputError(f"--size is HEIGHTxWIDTH with sides of {SIDES[0]} to {SIDES[-1]}; got {self.size_hw}.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise levels that timesteps count in."""
+        return Schedule(self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, for the store's header and a run's configuration."""
+        return dataclasses.asdict(self) | {"size_hw": list(self.size_hw)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            InputError: fields that this version does not know, or of a newer procedure.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(document.keys() - known):
+            raise InputError(f"This version does not know the recipe's {', '.join(unknown)}. Update actiondiff.")
+        if document.get("procedure") != PROCEDURE:
+            raise InputError(
+                f"This version makes features of procedure {PROCEDURE}; the recipe says {document.get('procedure')}."
+            )
+        return cls(**{**document, "size_hw": tuple(document["size_hw"])})

@@ -1,0 +1,79 @@
+"""From what a user types to keys: ``9``, ``3,6,9``, ``1-13`` and ``all``."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from actiondiff import InputError
+from actiondiff.extract.backbone import backbone_spec
+from actiondiff.store import FeatureKey
+
+
+def parse_numbers(text: str, allowed: range, rule: str) -> tuple[int, ...]:
+    """Read a list of numbers and ranges.
+
+    Args:
+        text: such as ``9``, ``3,6,9``, ``1-13`` or ``all``.
+        allowed: the numbers that exist.
+        rule: which numbers exist, in words, for the message.
+
+    Raises:
+        InputError: not of this form, or a number that does not exist.
+    """
+    if text.strip() == "all":
+        return tuple(allowed)
+    numbers: set[int] = set()
+    for piece in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece)
+        if match is None:
+            raise InputError(f"Numbers are given like 9 or 3,6,9 or 1-13 or all; got {text!r}. {rule}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        for number in (first, last):
+            if number not in allowed:
+                raise InputError(f"{number} does not exist. {rule}")
+        numbers.update(range(first, last + 1))
+    return tuple(sorted(numbers))
+
+
+def feature_keys(
+    backbone: str, layers: str | None, timesteps: str | None, steps: int | None = None
+) -> list[FeatureKey]:
+    """Every pair of the layers and timesteps asked for; None takes the backbone's usual one.
+
+    Raises:
+        InputError: a layer or timestep that the backbone does not have.
+    """
+    spec = backbone_spec(backbone)
+    steps = spec.timesteps if steps is None or spec.family == "frame-diff" else steps
+    layer_rule = f"{backbone} has layers 1 to {spec.layers}; {spec.key.layer} is the usual one."
+    step_rule = f"{backbone} has timesteps 0 to {steps - 1}; {spec.key.timestep} is the usual one."
+    chosen_layers = _choose(layers, spec.key.layer, range(1, spec.layers + 1), "Layer", layer_rule)
+    chosen_steps = _choose(timesteps, spec.key.timestep, range(steps), "Timestep", step_rule)
+    return [FeatureKey(layer, timestep) for layer in chosen_layers for timestep in chosen_steps]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``HEIGHTxWIDTH``.
+
+    Raises:
+        InputError: not of this form.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    if match is None:
+        raise InputError(f"A size is HEIGHTxWIDTH, such as 576x1024; got {text!r}.")
+    return int(match[1]), int(match[2])
+
+
+def spell_numbers(numbers: Iterable[int]) -> str:
+    """Short text of a set of numbers: ``1-13`` or ``3, 6, 9``."""
+    ordered = sorted(set(numbers))
+    whole = len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1))
+    return f"{ordered[0]}-{ordered[-1]}" if whole else ", ".join(map(str, ordered))
+
+
+def _choose(text: str | None, usual: int, allowed: range, noun: str, rule: str) -> Sequence[int]:
+    if text is None:
+        return [usual]
+    try:
+        return parse_numbers(text, allowed, rule)
+    except InputError as error:
+        raise InputError(f"{noun} {error}" if str(error)[0].isdigit() else str(error)) from None

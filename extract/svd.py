@@ -1,0 +1,108 @@
+"""Stable Video Diffusion as a frozen backbone: encode, condition, walk, pool.
+
+Legend of axes: T frames of a window, C channels, H W latent height and width.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from actiondiff.extract.images import clip_pixels
+from actiondiff.extract.recipe import Recipe
+from actiondiff.extract.walk import DenoiserInput, layer_channels, walk
+from actiondiff.extract.weights import SVDModules
+from actiondiff.extract.windows import Window
+from actiondiff.store import FeatureKey
+
+LATENT_SCALE = 0.18215
+_ENCODED_PIXELS = 4 * 576 * 1024
+"""Pixels that go through the VAE at once: its first layers need about 1 GB a full-size frame in float32."""
+
+
+class SVDBackbone:
+    """Features of every layer 1 to 13 and timestep of the schedule (section 3.1 of the paper).
+
+    Args:
+        recipe: sizes, condition and schedule.
+        modules: the loaded networks.
+        temporal: False switches the temporal layers off.
+        notice: what everyone who sees its numbers should know.
+    """
+
+    def __init__(self, recipe: Recipe, modules: SVDModules, *, temporal: bool = True, notice: str = "") -> None:
+        self.recipe = recipe
+        self.notice = notice
+        self.layer_channels: Mapping[int, int] = layer_channels(modules.unet)
+        self._modules, self._temporal = modules, temporal
+        self._device = next(modules.unet.parameters()).device
+        self._precision = next(modules.unet.parameters()).dtype
+
+    @torch.inference_mode()
+    def features(
+        self, window: Window, keys: Sequence[FeatureKey]
+    ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
+        """Features of a window's real frames, float32 on the CPU, one (frames, channels) tensor a key."""
+        pixels = window.pixels.to(self._device)
+        latents = self._encode(pixels)
+        embedding, image_latents = self._condition(pixels, latents)
+        layers: dict[int, set[int]] = defaultdict(set)
+        for key in keys:
+            layers[key.timestep].add(key.layer)
+        features = {}
+        for timestep in sorted(layers):
+            inputs = self._denoiser_input(latents, image_latents, embedding, timestep)
+            for layer, activation in walk(
+                self._modules.unet, inputs, last_layer=max(layers[timestep]), temporal=self._temporal
+            ):
+                if layer in layers[timestep]:
+                    pooled = activation[0, : window.real_frames].float().mean(dim=(-2, -1))
+                    features[FeatureKey(layer, timestep)] = pooled.cpu()
+        return features
+
+    def _encode(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T C H W"]:
+        """The mode of the VAE's posterior, not scaled, in float32.
+
+        Channels last is not only faster on GPUs: on a CPU torch computes the group norms of that layout by another
+        formula, which on a flat image (black padding) differs by 1 %, and the published features were made with it.
+        """
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        frames = max(1, _ENCODED_PIXELS // (pixels.shape[-2] * pixels.shape[-1]))
+        vae = self._modules.vae
+        moments = [vae.quant_conv(vae.encoder(chunk)) for chunk in pixels.split(frames)]
+        return torch.cat(moments).chunk(2, dim=1)[0]
+
+    def _condition(
+        self, pixels: Float[Tensor, "T 3 height width"], latents: Float[Tensor, "T C H W"]
+    ) -> tuple[Float[Tensor, "T 1 D"], Float[Tensor, "T C H W"]]:
+        """Cross-attention token and image latents of every frame."""
+        frames = len(pixels)
+        if self.recipe.condition == "none":
+            width = self._modules.unet.config.cross_attention_dim
+            return latents.new_zeros(frames, 1, width), torch.zeros_like(latents)
+        if self.recipe.condition == "per-frame":
+            return self._embed(pixels)[:, None], latents
+        # The window's own middle, also where the last window is padded: that is the paper's fixed position.
+        middle = slice(frames // 2, frames // 2 + 1)
+        embedding = self._embed(pixels[middle])[:, None].expand(frames, -1, -1)
+        return embedding, latents[middle].expand_as(latents)
+
+    def _embed(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T D"]:
+        """CLIP's projected image embeddings."""
+        assert self._modules.image_encoder is not None
+        return self._modules.image_encoder(clip_pixels(pixels).to(self._precision)).image_embeds
+
+    def _denoiser_input(
+        self,
+        latents: Float[Tensor, "T C H W"],
+        image_latents: Float[Tensor, "T C H W"],
+        embedding: Float[Tensor, "T 1 D"],
+        timestep: int,
+    ) -> DenoiserInput:
+        """Clean latents at the scale that the U-Net expects of noisy ones: no noise is added."""
+        schedule = self.recipe.schedule
+        scaled = latents * (LATENT_SCALE * schedule.input_scale(timestep))
+        sample = torch.cat([scaled, image_latents], dim=1).to(self._precision)
+        return DenoiserInput(sample[None], embedding[None].to(self._precision), schedule.noise_label(timestep))
