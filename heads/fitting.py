@@ -1,0 +1,204 @@
+"""From a store and a manifest to a fitted head with its metrics: what ``actiondiff fit`` does."""
+
+import platform
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning
+import torch
+
+from actiondiff import __version__
+from actiondiff.heads.data import LabelledFeatures, choose_key, extracted, load_features
+from actiondiff.heads.folders import check_free, new_folder, write_json
+from actiondiff.heads.metrics import Metrics, Predictions, measure, write_predictions
+from actiondiff.heads.parts import Parts, choose_parts
+from actiondiff.heads.presets import FitConfig
+from actiondiff.heads.runs import Run, RunConfig
+from actiondiff.heads.training import Progress, TrainedHead, score, train_head
+from actiondiff.manifests import Manifest
+from actiondiff.store import FeatureKey, FeatureStore
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """A fitted head and how it does.
+
+    Attributes:
+        run: the head and everything that decided it.
+        metrics: by part: each test set under its name, and ``val`` if there was a validation part.
+        predictions: likewise.
+        history: loss and validation metrics of each epoch.
+        notes: what the user should know, in sentences.
+        path: the run's folder, None if it was not written.
+    """
+
+    run: Run
+    metrics: dict[str, Metrics]
+    predictions: dict[str, Predictions]
+    history: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+    path: Path | None
+
+    @property
+    def selection(self) -> str:
+        """In words, which epoch was taken and why."""
+        return self.run.config.selection
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics, selection and notes as JSON values."""
+        config = self.run.config
+        return {
+            "run": None if self.path is None else str(self.path),
+            "head": config.fit.head,
+            "layer": config.key.layer,
+            "timestep": config.key.timestep,
+            "multilabel": config.multilabel,
+            "selection": self.selection,
+            "metrics": {name: metrics.to_dict() for name, metrics in self.metrics.items()},
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """For the terminal: what was fitted, how it does, and what one should know."""
+        config = self.run.config
+        kind = "several labels a video" if config.multilabel else "one label a video"
+        videos = config.details["videos"]["train"]
+        lines = [
+            f"{config.fit.head} head on {config.key}: {videos} training videos, {len(config.classes)} classes, {kind}",
+            *(f"  {name}: {metrics.text()}" for name, metrics in self.metrics.items()),
+            f"  {self.selection}",
+            *(f"  {note}" for note in self.notes),
+        ]
+        if not set(self.metrics) - {"val"}:
+            lines.append("  no test part: give --test, or a split column, for a number that chose nothing")
+        return "\n".join([*lines, f"-> {self.path}"] if self.path else lines)
+
+
+def fit(
+    store: FeatureStore,
+    manifest: Manifest,
+    config: FitConfig,
+    *,
+    layer: int | None = None,
+    timestep: int | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    tests: Sequence[str] = (),
+    out: str | Path | None = None,
+    allow_unseen: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> FitResult:
+    """Fit a head on features of one layer and timestep.
+
+    Args:
+        store: the features.
+        manifest: labels and parts.
+        config: the settings.
+        layer: of the features; None for the store's only one, else 9.
+        timestep: likewise, else 20.
+        train: WHERE of the training rows, ``column=value[,column=value…]``; None: see :func:`choose_parts`.
+        val: WHERE of the rows that choose the epoch; None: ``split=val``, or a part set aside, or the last epoch.
+        tests: a WHERE for each test set; they choose nothing.
+        out: folder of the run, new; None writes nothing.
+        allow_unseen: count test videos of labels never trained on as wrong, rather than refuse them.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: told after every epoch.
+
+    Raises:
+        InputError: parts that overlap, videos without features, labels never trained on, an ``out`` that is taken.
+    """
+    if out is not None:
+        check_free(out)
+    key = choose_key(store, layer, timestep)
+    manifest, notes = extracted(store, manifest)
+    parts = choose_parts(manifest, config, train, val, tests)
+    data = _load(store, parts, key, allow_unseen)
+    with nullcontext() if out is None else new_folder(out) as folder:
+        logs = None if folder is None else folder / "logs"
+        trained = train_head(data["train"], data.get("val"), config, logs=logs, device=device, progress=progress)
+        wheres = {"train": train, "val": val, "tests": list(tests)}
+        ids = {name: part.video_ids for name, part in data.items()}
+        run = Run(trained.head, _run_config(store, parts, key, data, trained, wheres, notes), ids)
+        result = _result(run, trained, data, device, None if out is None else Path(out))
+        if folder is not None:
+            write_result(folder, result)
+    return result
+
+
+def write_result(folder: Path, result: FitResult) -> None:
+    """Write everything of a run but its logs into a folder."""
+    result.run.save(folder)
+    write_json(folder / "metrics.json", {name: metrics.to_dict() for name, metrics in result.metrics.items()})
+    tests = {name: part for name, part in result.predictions.items() if name != "val"}
+    if tests or result.predictions:
+        write_predictions(folder / "predictions.csv", tests or result.predictions)
+
+
+def _load(store: FeatureStore, parts: Parts, key: FeatureKey, allow_unseen: bool) -> dict[str, LabelledFeatures]:
+    """Every part's features, all over the training part's labels."""
+    classes = parts.train.classes
+    others = {**({"val": parts.val} if parts.val else {}), **parts.tests}
+    data = {"train": load_features(store, parts.train, key)}
+    data |= {name: load_features(store, part, key, classes, allow_unseen) for name, part in others.items()}
+    return with_one_kind(data)
+
+
+def with_one_kind(data: dict[str, LabelledFeatures]) -> dict[str, LabelledFeatures]:
+    """If a video of any part has several labels, all parts are of that kind."""
+    several = any(part.multilabel for part in data.values())
+    return {name: part.of_kind(several) for name, part in data.items()}
+
+
+def _result(
+    run: Run, trained: TrainedHead, data: dict[str, LabelledFeatures], device: str, path: Path | None
+) -> FitResult:
+    order = [name for name in data if name not in ("train", "val")] + ["val"] * ("val" in data)
+    loss = trained.config.loss or ""
+    predictions = {name: score(run.head, data[name], loss, device=device) for name in order}
+    metrics = {name: measure(part) for name, part in predictions.items()}
+    return FitResult(run, metrics, predictions, trained.history, tuple(run.config.details["notes"]), path)
+
+
+def _run_config(
+    store: FeatureStore,
+    parts: Parts,
+    key: FeatureKey,
+    data: dict[str, LabelledFeatures],
+    trained: TrainedHead,
+    wheres: dict[str, Any],
+    notes: tuple[str, ...],
+) -> RunConfig:
+    config, longest = trained.config, trained.config.max_length or 1
+    cut = {name: part.longer_than(longest) for name, part in data.items()}
+    versions = {"actiondiff": __version__, "torch": torch.__version__, "lightning": pytorch_lightning.__version__}
+    details = {
+        "versions": {**versions, "python": platform.python_version()},
+        "store": str(store.path),
+        "where": wheres,
+        "videos": {name: len(part) for name, part in data.items()},
+        "videos_longer_than_max_length": cut,
+        "notes": [*notes, *_notes(cut, longest), *([store.notice] if store.notice else [])],
+    }
+    return RunConfig(
+        fit=config,
+        head=trained.head.config,
+        key=key,
+        classes=data["train"].classes,
+        multilabel=data["train"].multilabel,
+        recipe=store.recipe,
+        fingerprint=store.fingerprint,
+        selection=parts.selection(trained.best_epoch, config.epochs),
+        details=details,
+    )
+
+
+def _notes(cut: dict[str, int], longest: int) -> list[str]:
+    return [
+        f"{count} videos of {name} are longer than {longest} frames; the first {longest} of each were used."
+        for name, count in cut.items()
+        if count
+    ]

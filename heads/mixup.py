@@ -1,0 +1,33 @@
+"""MixUp: train on blends of two videos (Zhang et al., 2018)."""
+
+import numpy as np
+import torch
+
+from actiondiff.heads.batch import Batch
+
+
+def mixup(batch: Batch, alpha: float, generator: np.random.Generator) -> Batch:
+    """Blend every video of a batch with another one of it, with one weight drawn for the whole batch.
+
+    Frames that only one of the two has are blended with zeros; the mask of a blend is the union.
+
+    Args:
+        batch: as collated.
+        alpha: the weight is drawn from Beta(alpha, alpha); 0 leaves the batch as it is.
+        generator: where the weight and the partners are drawn from.
+    """
+    if alpha == 0:
+        return batch
+    weight = float(generator.beta(alpha, alpha))
+    return blend(batch, generator.permutation(len(batch)), weight)
+
+
+def blend(batch: Batch, partners: np.ndarray, weight: float) -> Batch:
+    """Each video times ``weight`` plus its partner times ``1 - weight``, labels likewise."""
+    order = torch.from_numpy(partners).to(batch.features_BFC.device)
+    return Batch(
+        weight * batch.features_BFC + (1 - weight) * batch.features_BFC[order],
+        batch.mask_BF | batch.mask_BF[order],
+        weight * batch.targets_BK + (1 - weight) * batch.targets_BK[order],
+        batch.video_ids,
+    )

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actiondiff import InputError
+from actiondiff.heads.batch import Batch, collate, pad
+from actiondiff.heads.models import HEADS, HeadConfig, Standardize, build_head, sinusoidal_positions
+
+CHANNELS, MAX_LENGTH = 8, 6
+
+
+def made(kind: str, seed: int = 0, **settings: object) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    config = HeadConfig(kind, CHANNELS, 3, MAX_LENGTH, layers=2, attention_heads=2, hidden=16, **settings)
+    head = build_head(config).eval()
+    if head.standardize is not None:
+        head.standardize.mean_C.fill_(2.0)
+        head.standardize.std_C.fill_(0.5)
+    return head
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("standardize", [False, True])
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), extra=st.integers(0, 7), seed=st.integers(0, 2**16))
+@settings(max_examples=25, deadline=None)
+def test_a_longer_batch_changes_no_logit(
+    kind: str, standardize: bool, lengths: list[int], extra: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    head = made(kind, standardize=standardize)
+    videos = [rng.normal(size=(length, CHANNELS)).astype(np.float32) for length in lengths]
+    alone = torch.cat([head(*pad([video])) for video in videos])
+    features, mask = pad([*videos, np.ones((max(lengths) + extra, CHANNELS), dtype=np.float32)])
+    features[~mask] = 1e3  # whatever stands behind the mask
+    torch.testing.assert_close(head(features, mask)[:-1], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_frames_beyond_max_length_are_not_used(kind: str) -> None:
+    head, video = made(kind), np.random.default_rng(0).normal(size=(9, CHANNELS)).astype(np.float32)
+    torch.testing.assert_close(head(*pad([video])), head(*pad([video[:MAX_LENGTH]])))
+    assert not torch.allclose(head(*pad([video])), head(*pad([video[: MAX_LENGTH - 1]])))
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_head_sees_the_order_of_frames(kind: str) -> None:
+    head, video = made(kind), np.random.default_rng(0).normal(size=(6, CHANNELS)).astype(np.float32)
+    assert not torch.allclose(head(*pad([video])), head(*pad([video[::-1].copy()])), atol=1e-4)
+
+
+def test_positions_are_the_formula() -> None:
+    table = sinusoidal_positions(11, 6)
+    for token in range(11):
+        for pair in range(3):
+            angle = token / 10_000 ** (2 * pair / 6)
+            assert table[token, 2 * pair] == pytest.approx(np.sin(angle), abs=1e-6)
+            assert table[token, 2 * pair + 1] == pytest.approx(np.cos(angle), abs=1e-6)
+    assert sinusoidal_positions(3, 5).shape == (3, 5)
+
+
+def test_encoder_layers_start_different() -> None:
+    first, second = made("transformer").encoder.layers
+    assert not torch.equal(first.linear1.weight, second.linear1.weight)
+
+
+def test_standardisation_is_that_of_all_frames_and_spares_constant_channels() -> None:
+    rng = np.random.default_rng(0)
+    videos = [rng.normal(7, 0.01, size=(length, 3)).astype(np.float32) for length in (3, 50, 8)]
+    for video in videos:
+        video[:, 1] = 5.0
+    module = Standardize(3)
+    module.measure(videos)
+    frames = np.concatenate(videos).astype(np.float64)
+    np.testing.assert_allclose(module.mean_C, frames.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(module.std_C, [frames[:, 0].std(), 1, frames[:, 2].std()], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"kind": "forest"}, "linear, mlp, transformer"),
+        ({"kind": "transformer", "attention_heads": 3}, "divide the channels"),
+        ({"max_length": 0}, "1 or more"),
+        ({"dropout": 1.0}, "Dropout"),
+    ],
+)
+def test_impossible_heads_are_refused(changes: dict[str, object], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        HeadConfig(**{"kind": "linear", "channels": 8, "classes": 2, "max_length": 4, **changes})
+
+
+def test_features_of_other_channels_are_refused() -> None:
+    with pytest.raises(InputError, match="8 channels; got 5"):
+        made("linear")(torch.zeros(1, 2, 5), torch.ones(1, 2, dtype=torch.bool))
+
+
+def test_pad_cuts_and_masks() -> None:
+    videos = [np.full((length, 2), length, dtype=np.float32) for length in (1, 5, 3)]
+    features, mask = pad(videos, max_length=4)
+    assert features.shape == (3, 4, 2)
+    assert mask.sum(dim=1).tolist() == [1, 4, 3]
+    assert features.sum(dim=(1, 2)).tolist() == [2, 40, 18]
+
+
+@pytest.mark.parametrize("shapes", [[], [(0, 2)], [(3, 2), (3, 4)]])
+def test_pad_refuses_what_is_no_batch(shapes: list[tuple[int, int]]) -> None:
+    with pytest.raises(InputError, match="one frame or more"):
+        pad([np.zeros(shape, dtype=np.float32) for shape in shapes])
+
+
+def test_a_batch_says_shapes_not_values() -> None:
+    batch = collate([np.zeros((2, 3), dtype=np.float32)], np.zeros((1, 4), dtype=np.float32), ["x"])
+    assert repr(batch) == "Batch(features (1, 2, 3), mask (1, 2), targets (1, 4), 1 ids)"
+    with pytest.raises(InputError, match="belong together"):
+        Batch(batch.features_BFC, batch.mask_BF, batch.targets_BK, ("x", "y"))
