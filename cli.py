@@ -1,0 +1,548 @@
+"""The command line: every command parses, makes one call into a room, and prints.
+
+Heavy imports stay inside the commands, so that ``actiondiff --help`` answers at once. Results for people go to
+stderr; ``--json`` puts one JSON object on stdout.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actiondiff import ActionDiffError, __version__
+
+DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+HEADS = ("linear", "mlp", "transformer")
+EPILOG = "Exit codes: 0 done, 1 done but some videos failed (they are listed), 2 bad input or usage, 130 interrupted."
+
+
+class Commands(click.Group):
+    """The top group: turns errors that are meant for people into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (ActionDiffError, OSError) as error:
+            _fail(ctx, error)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: what was whole is kept; the same command goes on from there.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def _fail(ctx: click.Context, error: Exception) -> None:
+    click.echo(f"Error: {error}", err=True)
+    if ctx.find_root().obj == "json":
+        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+    ctx.exit(BAD_INPUT)
+
+
+def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    if value:
+        ctx.find_root().obj = "json"
+    return value
+
+
+def _finish(result: dict[str, Any], text: str, code: int = DONE) -> None:
+    """Print a result for people, and for programs if ``--json`` was given, and leave."""
+    ctx = click.get_current_context()
+    click.echo(text, err=True)
+    if ctx.find_root().obj == "json":
+        click.echo(json.dumps(result, ensure_ascii=False))
+    ctx.exit(code)
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in the order of their listing."""
+
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_remember_json, expose_value=False, help="One JSON object on stdout."
+)
+manifest_option = click.option(
+    "--manifest", "manifest_path", type=click.Path(path_type=Path), default="manifest.csv", show_default=True
+)
+store_option = click.option(
+    "--store", "store_path", type=click.Path(path_type=Path), default="features.zarr", show_default=True
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+weights_option = click.option(
+    "--weights", type=click.Path(path_type=Path), help="Local diffusers folder instead of the hub."
+)
+key_options = options(
+    click.option("--layer", type=int, help="Layer to read; the store's only one, or 9."),
+    click.option("--t", "timestep", type=int, help="Timestep to read; the store's only one, or 20."),
+)
+unseen_option = click.option("--allow-unseen", is_flag=True, help="Count videos of labels never trained on as wrong.")
+
+
+@click.group(cls=Commands, epilog=EPILOG)
+@click.version_option(__version__)
+def cli() -> None:
+    """Frozen video-diffusion features for action recognition in domains never trained on.
+
+    \b
+    A folder of clips (clips/LABEL/clip.mp4 or clips/DOMAIN/LABEL/clip.mp4) to a trained head:
+      actiondiff manifest scan clips
+      actiondiff extract --layer 9 --t 20
+      actiondiff fit --head transformer
+    """
+
+
+@cli.group()
+def manifest() -> None:
+    """Make and check the table of clips.
+
+    \b
+    Example:
+      actiondiff manifest scan clips && actiondiff manifest check
+    """
+
+
+@manifest.command("scan")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default="manifest.csv", show_default=True)
+@json_option
+def manifest_scan(folder: Path, out: Path) -> None:
+    """Write a manifest of FOLDER/label/clip or FOLDER/domain/label/clip.
+
+    A clip is a video file or a folder of png/jpg frames.
+
+    \b
+    Example:
+      actiondiff manifest scan clips --out manifest.csv
+    """
+    from actiondiff.manifests import scan
+
+    found = scan(folder)
+    found.write(out)
+    domains = sorted({video.domain for video in found} - {""})
+    where = f" in {len(domains)} domains ({', '.join(domains)})" if domains else ""
+    result = {"manifest": str(out), "clips": len(found), "labels": list(found.classes), "domains": domains}
+    _finish(result, f"{len(found)} clips of {len(found.classes)} labels{where} -> {out}")
+
+
+@manifest.command("check")
+@click.argument("manifest_path", type=click.Path(path_type=Path), default="manifest.csv", metavar="[MANIFEST]")
+@json_option
+def manifest_check(manifest_path: Path) -> None:
+    """Decode every clip to its end: frames, size, rate, faults. Exit 1 if a clip cannot be used.
+
+    \b
+    Example:
+      actiondiff manifest check manifest.csv
+    """
+    from actiondiff.extract import check_clips
+    from actiondiff.manifests import Manifest
+
+    checks = list(check_clips(Manifest.read(manifest_path), progress=True))
+    faulty = [check for check in checks if check.fault]
+    lines = [f"  {check.video_id}: {check.fault or check.note}" for check in checks if check.fault or check.note]
+    sizes = sorted({"{}x{}".format(*check.size_hw) for check in checks if not check.fault})
+    frames = sum(check.frames for check in checks)
+    summary = f"{len(checks) - len(faulty)} of {len(checks)} clips can be used: {frames} frames, {len(sizes)} sizes"
+    result = {"clips": len(checks), "frames": frames, "sizes": sizes, "faulty": len(faulty)}
+    rows = [{**vars(check), "note": check.note} for check in checks]
+    _finish({**result, "checks": rows}, "\n".join([summary, *lines]), SOME_FAILED if faulty else DONE)
+
+
+@cli.command()
+@click.option("--layer", "layers", help="9, 3,6,9, 1-13 or all.  [default: 9]")
+@click.option("--t", "timesteps", help="Timesteps, likewise: 0 is the noisiest.  [default: 20]")
+@manifest_option
+@store_option
+@click.option("--backbone", default="svd-xt", show_default=True, help="svd-xt, svd, sdv2, svd-tiny or frame-diff.")
+@weights_option
+@click.option("--condition", default="middle", show_default=True, help="middle, per-frame or none.")
+@click.option("--size", help="HEIGHTxWIDTH that frames are resized to.  [default: the backbone's]")
+@click.option("--stride", type=int, default=4, show_default=True, help="Every how many-th frame is used.")
+@click.option("--window", type=int, help="Frames that the backbone sees together.  [default: the backbone's]")
+@click.option("--steps", type=int, help="Denoising steps that timesteps count in.  [default: the backbone's]")
+@click.option("--precision", help="float32, float16 or bfloat16.  [default: float16 on a GPU, float32 on a CPU]")
+@click.option("--store-dtype", default="float16", show_default=True, help="float16 or float32.")
+@device_option
+@click.option("--dry-run", is_flag=True, help="Say what it will take, and write nothing.")
+@click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip", show_default=True)
+@click.option("--retry-failed", is_flag=True, help="Try clips again that failed in an earlier run.")
+@json_option
+def extract(
+    layers: str | None,
+    timesteps: str | None,
+    manifest_path: Path,
+    store_path: Path,
+    backbone: str,
+    weights: Path | None,
+    device: str,
+    dry_run: bool,
+    on_error: Any,
+    retry_failed: bool,
+    **recipe: Any,
+) -> None:
+    """Write features of every clip into the store. Run it again and it resumes.
+
+    \b
+    Examples:
+      actiondiff extract --layer 9 --t 20
+      actiondiff extract --layer all --t 0,5,10,15,20,25,29 --weights /models/svd-xt
+      actiondiff extract --backbone svd-tiny --dry-run
+    """
+    from actiondiff.extract import feature_keys, load_backbone, parse_size
+    from actiondiff.manifests import Manifest
+
+    keys = feature_keys(backbone, layers, timesteps, recipe["steps"])
+    if recipe["size"]:
+        recipe["size_hw"] = parse_size(recipe["size"])
+    settings = {name: value for name, value in recipe.items() if value is not None and name != "size"}
+    clips = Manifest.read(manifest_path)
+    ready = load_backbone(backbone, weights=weights, device=device, **settings)
+    if ready.notice:
+        _note(ready.notice)
+    if dry_run:
+        _dry_run(clips, store_path, ready, keys)
+    _extract(clips, store_path, ready, keys, on_error, retry_failed)
+
+
+def _dry_run(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any]) -> None:
+    from dataclasses import asdict
+
+    from actiondiff.extract import estimate_cost, make_plan
+
+    plan = make_plan(clips, store_path, keys)
+    cost = estimate_cost(plan, backbone)
+    text = (
+        f"{cost.clips} clips to extract ({len(plan.skipped)} are done, {len(plan.failed)} failed earlier): "
+        f"{cost.frames} sampled frames in {cost.windows} windows, {len(keys)} keys, "
+        f"{cost.store_bytes / 1e6:.1f} MB on disk, about {cost.seconds / 3600:.2f} hours on this device "
+        "(one measured window, without decoding). Nothing was written."
+    )
+    if cost.unknown:
+        text += f" {cost.unknown} clips do not tell their length and are not counted."
+    result = {"dry_run": True, **asdict(cost), "skipped": len(plan.skipped), "failed": len(plan.failed)}
+    _finish(result, text)
+
+
+def _extract(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any], on_error: Any, retry: bool) -> None:
+    from actiondiff.extract import extract as run_extract
+    from actiondiff.extract import spell_numbers
+
+    report = run_extract(clips, store_path, backbone, keys, on_error=on_error, retry_failed=retry, progress=True)
+    layers, timesteps = (spell_numbers(getattr(key, name) for key in keys) for name in ("layer", "timestep"))
+    lines = [
+        f"{store_path}: {len(report.done)} clips extracted at layer {layers}, t {timesteps} "
+        f"({report.frames} frames, {report.seconds:.1f} s, {report.frames_per_second:.1f} frames/s), "
+        f"{len(report.skipped)} were there, {len(report.failed)} failed",
+        *(f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed),
+    ]
+    result = {"store": str(store_path), "recipe": backbone.recipe.to_json(), **report.to_json()}
+    _finish(result, "\n".join(lines), SOME_FAILED if report.failed else DONE)
+
+
+@cli.command()
+@click.option("--head", type=click.Choice(HEADS), default="transformer", show_default=True)
+@key_options
+@click.option("--train", help="WHERE of the training rows: column=value[,column=value...]")
+@click.option("--val", help="WHERE of the rows that choose the epoch.")
+@click.option("--test", "tests", multiple=True, help="WHERE of a test set; may be given several times.")
+@click.option("--preset", help="The paper's settings: animal-kingdom, charades-ego, charades-ego-3to1, ucf-hmdb.")
+@click.option("--epochs", type=int)
+@click.option("--lr", type=float, help="Highest learning rate.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/HEAD]")
+@manifest_option
+@store_option
+@unseen_option
+@device_option
+@json_option
+def fit(
+    head: str,
+    layer: int | None,
+    timestep: int | None,
+    train: str | None,
+    val: str | None,
+    tests: tuple[str, ...],
+    preset: str | None,
+    out: Path | None,
+    manifest_path: Path,
+    store_path: Path,
+    allow_unseen: bool,
+    device: str,
+    **settings: Any,
+) -> None:
+    """Fit a head on stored features; the run's folder has its weights, settings, metrics and predictions.
+
+    \b
+    Examples:
+      actiondiff fit --head transformer
+      actiondiff fit --head linear --train domain=lawn --test domain=lawn,split=test --test domain=street
+    """
+    from actiondiff.heads import configure
+    from actiondiff.heads import fit as run_fit
+    from actiondiff.manifests import Manifest
+    from actiondiff.store import FeatureStore
+
+    result = run_fit(
+        FeatureStore(store_path),
+        Manifest.read(manifest_path, check_files=False),
+        configure(head, preset, **settings),
+        layer=layer,
+        timestep=timestep,
+        train=train,
+        val=val,
+        tests=tests,
+        out=out or _free_folder(Path("runs") / head),
+        allow_unseen=allow_unseen,
+        device=device,
+    )
+    _finish(result.to_dict(), result.text())
+
+
+def _free_folder(folder: Path) -> Path:
+    """The folder itself, or the first of folder-2, folder-3 ... that is not there."""
+    number, free = 2, folder
+    while free.exists():
+        free, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return free
+
+
+@cli.command()
+@click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
+@click.option("--test", help="WHERE of the rows.  [default: split=test if there are any, else all]")
+@manifest_option
+@store_option
+@unseen_option
+@device_option
+@json_option
+def evaluate(
+    run_path: Path, test: str | None, manifest_path: Path, store_path: Path, allow_unseen: bool, device: str
+) -> None:
+    """Metrics of a fitted head on other rows or other data.
+
+    \b
+    Example:
+      actiondiff evaluate runs/transformer --manifest street.csv --store street.zarr
+    """
+    from actiondiff.heads import Run
+    from actiondiff.heads import evaluate as run_evaluate
+    from actiondiff.manifests import Manifest
+    from actiondiff.store import FeatureStore
+
+    run = Run.load(run_path)
+    clips = Manifest.read(manifest_path, check_files=False)
+    result = run_evaluate(run, FeatureStore(store_path), clips, test, allow_unseen=allow_unseen, device=device)
+    _finish(result.to_dict(), result.text())
+
+
+@cli.command()
+@click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIP...")
+@click.option("--out", type=click.Path(path_type=Path), help="CSV of every clip's scores.")
+@weights_option
+@device_option
+@json_option
+def predict(run_path: Path, clips: tuple[Path, ...], out: Path | None, weights: Path | None, device: str) -> None:
+    """Labels for new clips; their features are extracted by the run's own recipe.
+
+    \b
+    Example:
+      actiondiff predict runs/transformer new/clip1.mp4 new/clip2.mp4 --out scores.csv
+    """
+    import tempfile
+
+    from actiondiff.extract import extract as run_extract
+    from actiondiff.extract import load_recipe
+    from actiondiff.heads import Run, write_predictions
+    from actiondiff.heads import predict as run_predict
+    from actiondiff.manifests import Manifest
+    from actiondiff.store import FeatureStore
+
+    run = Run.load(run_path)
+    backbone = load_recipe(run.config.recipe, weights=weights, device=device)
+    with tempfile.TemporaryDirectory() as folder:
+        store_path = Path(folder) / "features.zarr"
+        report = run_extract(Manifest.of_clips(clips), store_path, backbone, [run.config.key], progress=len(clips) > 1)
+        predictions = run_predict(run, FeatureStore(store_path), report.done, device=device)
+    if out:
+        write_predictions(out, {"new": predictions})
+    notices = [backbone.notice] if backbone.notice else []
+    failed = [f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed]
+    result = {"clips": predictions.to_dict(), "failed": report.to_json()["failed"]}
+    _finish(result, "\n".join([predictions.text(), *failed, *notices]), SOME_FAILED if failed else DONE)
+
+
+@cli.command()
+@click.option("--by", required=True, help="Column of the manifest whose values are trained and tested on.")
+@click.option("--head", "heads", type=click.Choice([*HEADS, "all"]), multiple=True, help="May be given several times.")
+@key_options
+@click.option("--epochs", type=int)
+@click.option("--lr", type=float, help="Highest learning rate.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds.")
+@click.option("--folds", type=int, help="Inside each domain where the manifest has no split.  [default: 5]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for table and picture.  [default: transfer]")
+@manifest_option
+@click.option(
+    "--store",
+    "store_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    default=["features.zarr"],
+    show_default=True,
+    help="Several stores go through the same heads side by side.",
+)
+@unseen_option
+@device_option
+@json_option
+def transfer(
+    by: str,
+    heads: tuple[str, ...],
+    layer: int | None,
+    timestep: int | None,
+    epochs: int | None,
+    lr: float | None,
+    out: Path | None,
+    manifest_path: Path,
+    store_paths: tuple[Path, ...],
+    **settings: Any,
+) -> None:
+    """Train on each value of a column, test on every one: the matrix, as CSV and picture.
+
+    \b
+    Example:
+      actiondiff transfer --by domain --head all --store features.zarr --store frame-diff.zarr
+    """
+    from actiondiff.heads import configure
+    from actiondiff.heads import transfer as run_transfer
+    from actiondiff.manifests import Manifest
+    from actiondiff.store import FeatureStore
+
+    chosen = HEADS if "all" in heads else heads or ("transformer",)
+    configs = [configure(head, epochs=epochs, lr=lr) for head in chosen]
+    stores = [FeatureStore(path) for path in store_paths]
+    sources = {store.recipe.get("backbone", store.path.stem): store for store in stores}
+    if len(sources) < len(stores):
+        sources = {store.path.stem: store for store in stores}
+    clips = Manifest.read(manifest_path, check_files=False)
+    result = run_transfer(sources, clips, by, configs, layer=layer, timestep=timestep, progress=_bar("fit"), **settings)
+    folder = result.write(out or _free_folder(Path("transfer")))
+    _finish({"out": str(folder), **result.to_dict()}, f"{result.table()}\n-> {folder}/transfer.csv, transfer.png")
+
+
+def _bar(unit: str) -> Callable[..., None]:
+    """A progress bar on stderr as a function of (done, total)."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit=unit, file=sys.stderr, mininterval=0.5 if sys.stderr.isatty() else 30.0)
+
+    def show(done: int, total: int, *_: Any) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return show
+
+
+@cli.group()
+def store() -> None:
+    """Look into a feature store.
+
+    \b
+    Example:
+      actiondiff store info features.zarr
+    """
+
+
+@store.command("info")
+@click.argument("store_path", type=click.Path(path_type=Path), default="features.zarr", metavar="[STORE]")
+@json_option
+def store_info(store_path: Path) -> None:
+    """What a store holds: videos, layers, timesteps, recipe, failures.
+
+    \b
+    Example:
+      actiondiff store info features.zarr --json
+    """
+    from actiondiff.store import describe
+
+    summary = describe(store_path)
+    _finish(summary.to_dict(), summary.text())
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), help="New folder for everything.  [default: actiondiff-demo]")
+@json_option
+def demo(out: Path | None) -> None:
+    """The whole way on clips drawn on the spot: extract, fit three heads, transfer matrix and picture.
+
+    \b
+    Example:
+      actiondiff demo --out /tmp/demo
+    """
+    from actiondiff.extract import extract as run_extract
+    from actiondiff.extract import feature_keys, load_backbone
+    from actiondiff.heads import configure
+    from actiondiff.heads import transfer as run_transfer
+    from actiondiff.manifests import draw_clips
+    from actiondiff.store import FeatureStore
+
+    folder = out or _free_folder(Path("actiondiff-demo"))
+    _note(f"1/3 drawing clips of 4 actions in 2 domains -> {folder}/clips")
+    clips = draw_clips(folder / "clips", clips_per_action=9)
+    sources, rates = {}, {}
+    for backbone in ("svd-tiny", "frame-diff"):
+        _note(f"2/3 extracting features of {len(clips)} clips with {backbone} -> {folder}/{backbone}.zarr")
+        ready = load_backbone(backbone, stride=2, size_hw=(96, 128), device="cpu")
+        report = run_extract(
+            clips, folder / f"{backbone}.zarr", ready, feature_keys(backbone, None, None), progress=True
+        )
+        sources[backbone] = FeatureStore(folder / f"{backbone}.zarr")
+        rates[backbone] = report.to_json()
+    _note("3/3 fitting the three heads in each domain, testing in both")
+    configs = [configure(head) for head in HEADS]
+    result = run_transfer(sources, clips, "domain", configs, progress=_bar("fit"))
+    result.write(folder / "transfer")
+    _finish(
+        {"out": str(folder), "extract": rates, **result.to_dict()},
+        f"{result.table()}\n-> {folder}/transfer/transfer.csv, transfer.png",
+    )
+
+
+@cli.command()
+@json_option
+def doctor() -> None:
+    """What is installed, what is missing, and what to do about it. Exit 1 if something is.
+
+    \b
+    Example:
+      actiondiff doctor
+    """
+    from actiondiff.extract import examine
+
+    findings = examine()
+    lines = [f"{'ok ' if finding.good else '-- '} {finding.subject}: {finding.text}" for finding in findings]
+    good = all(finding.good or finding.optional for finding in findings)
+    _finish({"good": good, "findings": [vars(f) for f in findings]}, "\n".join(lines), DONE if good else SOME_FAILED)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the ``actiondiff`` command."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    cli()

@@ -1,0 +1,219 @@
+"""The command line's contract: help with an example, one JSON object on stdout, documented exit codes, clear errors."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+from actiondiff.cli import cli
+from actiondiff.manifests import draw_clips
+from actiondiff.store import FeatureStore
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    found: dict[tuple[str, ...], click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, (*prefix, name))
+        else:
+            found[(*prefix, name)] = command
+    return found
+
+
+@pytest.mark.parametrize("path", commands(cli), ids=" ".join)
+def test_every_command_has_help_with_an_example_json_and_a_line_in_the_readme(path, actiondiff):
+    result = actiondiff(*path, "--help")
+    assert result.exit_code == 0
+    assert re.search(rf"Examples?:\n\s+actiondiff .*{path[-1]}", result.output), result.output
+    assert "--json" in result.output
+    assert f"`{' '.join(path)}" in (ROOT / "README.md").read_text()
+
+
+def test_help_answers_without_loading_heavy_libraries():
+    code = (
+        "import sys; sys.argv = ['actiondiff', '--help']\n"
+        "from actiondiff.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'zarr', 'av', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project folder with drawn clips of two domains."""
+    folder = tmp_path_factory.mktemp("project")
+    draw_clips(folder / "clips", clips_per_action=6, frames=24, size_hw=(48, 64))
+    shutil.copy(folder / "clips" / "manifest.csv", folder / "drawn.csv")
+    return folder
+
+
+def answer(result) -> dict:
+    lines = result.stdout.strip().splitlines()
+    assert len(lines) == 1, "one JSON object on stdout and nothing else"
+    return json.loads(lines[0])
+
+
+def test_the_main_job_from_folder_to_matrix(project, actiondiff):
+    """One story, in the order of the README: each step reads what the one before has written."""
+    result = actiondiff("manifest", "scan", "clips", "--json", cwd=project)
+    assert (result.exit_code, answer(result)["clips"]) == (0, 48), result.stderr
+    result = actiondiff("manifest", "check", "--json")
+    assert (result.exit_code, answer(result)["faulty"]) == (0, 0)
+
+    extract = ("extract", "--backbone", "frame-diff", "--stride", "2")
+    result = actiondiff(*extract, "--dry-run", "--json")
+    assert answer(result)["frames"] == 48 * 12
+    assert not (project / "features.zarr").exists()
+    result = actiondiff(*extract, "--json")
+    assert (result.exit_code, answer(result)["done"]) == (0, 48), result.stderr
+    result = actiondiff(*extract, "--json")
+    assert (answer(result)["done"], answer(result)["skipped"]) == (0, 48)
+    result = actiondiff("store", "info", "--json")
+    assert (answer(result)["videos"], answer(result)["frames"]) == (48, 48 * 12)
+
+    result = actiondiff("fit", "--head", "linear", "--epochs", "5", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert set(answer(result)["metrics"]) == {"val"}, "no split column, no test part"
+    assert "no test part" in result.stderr
+    for name in ("config.json", "metrics.json", "predictions.csv", "head.safetensors", "logs"):
+        assert (project / "runs" / "linear" / name).exists()
+
+    tested = ("fit", "--head", "mlp", "--epochs", "5", "--train", "domain=day", "--test", "domain=night")
+    result = actiondiff(*tested, "--json")
+    assert set(answer(result)["metrics"]) == {"test"}, result.stderr
+    result = actiondiff("evaluate", "runs/mlp", "--test", "domain=night", "--json")
+    metrics = json.loads((project / "runs" / "mlp" / "metrics.json").read_text())
+    assert answer(result)["metrics"]["accuracy"] == metrics["test"]["accuracy"]
+
+    clip = next((project / "clips" / "night" / "spin").iterdir())
+    result = actiondiff("predict", "runs/mlp", clip, "--out", "scores.csv", "--json")
+    assert result.exit_code == 0, result.stderr
+    [prediction] = answer(result)["clips"]
+    rows = (project / "runs" / "mlp" / "predictions.csv").read_text().splitlines()
+    stored = next(row for row in rows if row.startswith(f"night/spin/{clip.stem},")).split(",")
+    scores = list(prediction["scores"].values())
+    assert np.allclose([float(score) for score in stored[2:]], scores, atol=1e-4), "as when it was fitted"
+
+    transfer = ("transfer", "--by", "domain", "--head", "linear", "--epochs", "3", "--folds", "2")
+    result = actiondiff(*transfer, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = answer(result)["rows"]
+    assert {(row["train"], row["test"]) for row in rows} == {(a, b) for a in ("day", "night") for b in ("day", "night")}
+    assert (project / "transfer" / "transfer.png").stat().st_size > 10_000
+
+
+def test_a_clip_that_fails_is_listed_and_left_out_of_fitting(tmp_path, actiondiff):
+    draw_clips(tmp_path / "clips", clips_per_action=3, frames=12, size_hw=(48, 64))
+    bad = tmp_path / "clips" / "day" / "spin" / "bad.mp4"
+    bad.write_text("no video")
+    (tmp_path / "clips" / "manifest.csv").unlink()
+    assert actiondiff("manifest", "scan", "clips", cwd=tmp_path).exit_code == 0
+    result = actiondiff("manifest", "check")
+    assert result.exit_code == 1
+    assert "day/spin/bad" in result.stderr
+    result = actiondiff("extract", "--backbone", "frame-diff", "--json")
+    assert result.exit_code == 1
+    assert [failure["code"] for failure in answer(result)["failed"]] == ["decode_error"]
+    assert actiondiff("extract", "--backbone", "frame-diff").exit_code == 1, "still failed, and still said"
+    result = actiondiff("store", "info")
+    assert "failed day/spin/bad [decode_error]" in result.stderr
+    result = actiondiff("fit", "--head", "linear", "--epochs", "2", "--json")
+    assert result.exit_code == 0
+    assert any("day/spin/bad" in note for note in answer(result)["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["extract"], "actiondiff manifest scan"),
+        (["fit"], "no store at features.zarr"),
+        (["store", "info"], "actiondiff extract"),
+        (["manifest", "scan", "nowhere"], "nowhere"),
+        (["extract", "--layer", "99"], "Layer 99 does not exist. svd-xt has layers 1 to 13"),
+        (["extract", "--t", "30"], "Timestep 30 does not exist"),
+        (["extract", "--backbone", "resnet"], "svd-tiny"),
+        (["extract", "--size", "big"], "HEIGHTxWIDTH"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "clip.mp4"], "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_clear_sentence_and_exit_code_2(arguments, said, tmp_path, actiondiff):
+    result = actiondiff(*arguments, cwd=tmp_path)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+def test_errors_are_json_too_when_json_is_asked_for(tmp_path, actiondiff):
+    result = actiondiff("store", "info", "--json", cwd=tmp_path)
+    assert answer(result)["error"]["type"] == "StoreNotFound"
+
+
+def test_weights_that_are_not_there_name_the_ways_out(tmp_path, actiondiff, monkeypatch):
+    import huggingface_hub
+
+    def offline(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "1.png")
+    (tmp_path / "manifest.csv").write_text("video_id,path,label\na,.,x\n")
+    result = actiondiff("extract", "--layer", "9", "--t", "20", cwd=tmp_path)
+    assert result.exit_code == 2
+    assert "--weights" in result.stderr
+    assert "svd-tiny" in result.stderr
+    assert not (tmp_path / "features.zarr").exists()
+
+
+def test_a_store_of_another_recipe_is_refused(tmp_path, actiondiff):
+    draw_clips(tmp_path, clips_per_action=1, frames=8, size_hw=(48, 64))
+    assert actiondiff("extract", "--backbone", "frame-diff", cwd=tmp_path).exit_code == 0
+    result = actiondiff("extract", "--backbone", "frame-diff", "--stride", "1")
+    assert result.exit_code == 2
+    assert "stride 4 (asked for: 1)" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_store_that_resumes_and_exit_code_130(tmp_path, actiondiff, number):
+    draw_clips(tmp_path, clips_per_action=1, frames=75, size_hw=(48, 64))
+    slow = ["extract", "--backbone", "svd-tiny", "--size", "64x64", "--stride", "1", "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from actiondiff.cli import main; main()", *slow],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "features.zarr" / "zarr.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Interrupted" in said
+    assert len(FeatureStore(tmp_path / "features.zarr")) < 8
+    result = actiondiff(*slow, "--json", cwd=tmp_path)
+    assert result.exit_code == 0
+    assert answer(result)["done"] + answer(result)["skipped"] == 8
+
+
+def test_the_doctor_tells_what_is_there(actiondiff):
+    result = actiondiff("doctor", "--json")
+    assert result.exit_code == 0
+    assert answer(result)["good"]
+    assert "torch" in result.stderr
