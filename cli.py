@@ -82,7 +82,7 @@ store_option = click.option(
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 weights_option = click.option(
-    "--weights", type=click.Path(path_type=Path), help="Local diffusers folder instead of the hub."
+    "--weights", type=click.Path(path_type=Path), help="Local diffusers folder or published .safetensors file."
 )
 key_options = options(
     click.option("--layer", type=int, help="Layer to read; the store's only one, or 9."),
@@ -168,6 +168,11 @@ def manifest_check(manifest_path: Path) -> None:
 @store_option
 @click.option("--backbone", default="svd-xt", show_default=True, help="svd-xt, svd, sdv2, svd-tiny or frame-diff.")
 @weights_option
+@click.option(
+    "--weights-config",
+    type=click.Path(path_type=Path),
+    help="Folder with the config.json of each part, for a file that is not SVD's.",
+)
 @click.option("--condition", default="middle", show_default=True, help="middle, per-frame or none.")
 @click.option("--size", help="HEIGHTxWIDTH that frames are resized to.  [default: the backbone's]")
 @click.option("--stride", type=int, default=4, show_default=True, help="Every how many-th frame is used.")
@@ -187,6 +192,7 @@ def extract(
     store_path: Path,
     backbone: str,
     weights: Path | None,
+    weights_config: Path | None,
     device: str,
     dry_run: bool,
     on_error: Any,
@@ -209,7 +215,7 @@ def extract(
         recipe["size_hw"] = parse_size(recipe["size"])
     settings = {name: value for name, value in recipe.items() if value is not None and name != "size"}
     clips = Manifest.read(manifest_path)
-    ready = load_backbone(backbone, weights=weights, device=device, **settings)
+    ready = load_backbone(backbone, weights=weights, weights_config=weights_config, device=device, **settings)
     if ready.notice:
         _note(ready.notice)
     if dry_run:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actiondiff import InputError
-from actiondiff.extract.errors import WeightsError, WeightsNotFound
+from actiondiff.extract.errors import WeightsError
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import Window
 from actiondiff.store import FeatureKey
@@ -107,6 +107,7 @@ def load_backbone(
     name: str,
     *,
     weights: Path | None = None,
+    weights_config: Path | None = None,
     device: str = "auto",
     expected_sha256: str | None = None,
     **overrides: Any,
@@ -115,7 +116,8 @@ def load_backbone(
 
     Args:
         name: of the table.
-        weights: a local diffusers folder instead of the hub's repository.
+        weights: a local diffusers folder, or a published single file, instead of the hub's repository.
+        weights_config: for a single file, a diffusers folder whose configuration holds instead of SVD's.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
         expected_sha256: refuse weights with another hash.
         overrides: fields of :class:`Recipe` that differ from the backbone's defaults.
@@ -130,27 +132,34 @@ def load_backbone(
         from actiondiff.extract.frame_diff import FrameDiffBackbone
 
         return FrameDiffBackbone(replace(recipe, condition="none", steps=2, precision="float32"))
-    return _load_svd_backbone(spec, recipe, weights, device, expected_sha256, "precision" in overrides)
+    if "precision" not in overrides and choose_device(device).type == "cuda":
+        recipe = replace(recipe, precision="float16")
+    return _load_svd_backbone(spec, recipe, weights, weights_config, device, expected_sha256)
 
 
 def _load_svd_backbone(
-    spec: BackboneSpec, recipe: Recipe, weights: Path | None, device: str, expected_sha256: str | None, precise: bool
+    spec: BackboneSpec,
+    recipe: Recipe,
+    weights: Path | None,
+    weights_config: Path | None,
+    device: str,
+    expected_sha256: str | None,
 ) -> Backbone:
     import torch
 
     from actiondiff.extract.svd import SVDBackbone
-    from actiondiff.extract.weights import load_svd
+    from actiondiff.extract.weights import WeightsSource, load_svd
 
     place = choose_device(device)
-    if not precise and place.type == "cuda":
-        recipe = replace(recipe, precision="float16")
     conditioned = recipe.condition != "none"
-    folder = _weights_folder(recipe.backbone, spec, weights, recipe.precision != "float32", conditioned)
+    source = WeightsSource(
+        weights or _default_weights(spec, recipe.precision != "float32", conditioned), weights_config
+    )
     precision = getattr(torch, recipe.precision)
-    modules = load_svd(folder, precision=precision, device=place, image_encoder=conditioned)
+    modules = load_svd(source, precision=precision, device=place, image_encoder=conditioned)
     if expected_sha256 not in (None, modules.weights_sha256):
         raise WeightsError(
-            f"These features were made with weights {str(expected_sha256)[:12]}…; those in {folder} are "
+            f"These features were made with weights {str(expected_sha256)[:12]}…; those in {source.path} are "
             f"{modules.weights_sha256[:12]}…. Give the same weights with --weights."
         )
     recipe = replace(recipe, weights_sha256=modules.weights_sha256)
@@ -176,19 +185,12 @@ def load_recipe(document: Mapping[str, Any], *, weights: Path | None = None, dev
     )
 
 
-def _weights_folder(name: str, spec: BackboneSpec, weights: Path | None, half: bool, image_encoder: bool) -> Path:
+def _default_weights(spec: BackboneSpec, half: bool, image_encoder: bool) -> Path:
     from actiondiff.extract.weights import fetch_from_hub
 
-    if weights is None:
-        if spec.hub_id is None:
-            return TINY_WEIGHTS
-        return fetch_from_hub(spec.hub_id, half=half, image_encoder=image_encoder)
-    if not weights.is_dir():
-        raise WeightsNotFound(
-            f"--weights takes a local diffusers folder (with unet, vae, image_encoder); {weights} is none. "
-            "To try the pipeline without any weights: --backbone svd-tiny."
-        )
-    return weights
+    if spec.hub_id is None:
+        return TINY_WEIGHTS
+    return fetch_from_hub(spec.hub_id, half=half, image_encoder=image_encoder)
 
 
 def choose_device(device: str) -> Any:

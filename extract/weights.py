@@ -1,4 +1,4 @@
-"""Weights: a diffusers folder, local or from the hub, of which only the parts in use are loaded."""
+"""Weights: a diffusers folder, local or from the hub, or a published file; only the parts in use are loaded."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPVisionModelWithProjection
-from transformers.utils import logging as transformers_logging
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from actiondiff.extract.errors import WeightsError, WeightsNotFound
+from actiondiff.extract.single_file import SVD_CONFIGS, read_part
 
 UNUSED_UNET = ("up_blocks.", "conv_norm_out.", "conv_out.")
 """The half of the U-Net that denoises; features come from the other half (670 M of 1,525 M parameters)."""
@@ -44,11 +44,55 @@ class SVDModules:
     weights_sha256: str
 
 
-def load_svd(folder: Path, *, precision: torch.dtype, device: torch.device, image_encoder: bool) -> SVDModules:
-    """Load from a diffusers folder.
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where weights lie: a diffusers folder, or a published single file.
+
+    Attributes:
+        path: folder or file.
+        config: for a single file, a diffusers folder whose ``config.json`` files hold; None for SVD's.
+    """
+
+    path: Path
+    config: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path.exists():
+            raise WeightsNotFound(
+                f"--weights takes a local diffusers folder or a published .safetensors file; there is no {self.path}. "
+                "To try the pipeline without any weights: --backbone svd-tiny."
+            )
+        if self.path.is_file() and self.path.suffix != ".safetensors":
+            raise WeightsError(f"Only safetensors are read, never a pickle; {self.path} is another file.")
+
+    def part_config(self, part: str) -> Mapping[str, Any]:
+        """Configuration of ``unet``, ``vae`` or ``image_encoder``."""
+        if self.path.is_file() and self.config is None:
+            return SVD_CONFIGS[part]
+        return _read_config((self.config or self.path) / part)
+
+    def tensors(self, part: str, half: bool, unused: tuple[str, ...]) -> dict[str, Tensor]:
+        """Tensors of a part by diffusers' name, without those that are not used."""
+        if self.path.is_file():
+            blocks = self.part_config("unet").get("layers_per_block", 2)
+            return read_part(self.path, part, unused, blocks)
+        stem = "model" if part == "image_encoder" else "diffusion_pytorch_model"
+        tensors: dict[str, Tensor] = {}
+        for path in _files(self.path / part, stem, half):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    names = [name for name in file.keys() if not name.startswith(unused or ("\0",))]  # noqa: SIM118
+                    tensors |= {name: file.get_tensor(name) for name in names}
+            except SafetensorError as error:
+                raise WeightsError(f"{path} is not a whole safetensors file: {error}. Fetch it again.") from error
+        return tensors
+
+
+def load_svd(source: WeightsSource, *, precision: torch.dtype, device: torch.device, image_encoder: bool) -> SVDModules:
+    """Load the parts that features need.
 
     Args:
-        folder: with ``unet``, ``vae`` and ``image_encoder``, each with ``config.json`` and safetensors.
+        source: where they lie.
         precision: of the U-Net and the image encoder.
         device: where the modules go.
         image_encoder: whether to load it.
@@ -57,18 +101,59 @@ def load_svd(folder: Path, *, precision: torch.dtype, device: torch.device, imag
         WeightsNotFound: a part is missing.
         WeightsError: a part's tensors are not those of its configuration.
     """
-    half = precision != torch.float32
     digest = hashlib.sha256()
-    unet_tensors = _tensors(folder / "unet", "diffusion_pytorch_model", half, UNUSED_UNET, digest)
-    unet = _module(folder / "unet", UNetSpatioTemporalConditionModel.from_config, UNUSED_UNET, unet_tensors, precision)
+    half = precision != torch.float32
+    unet = _load(source, "unet", UNetSpatioTemporalConditionModel.from_config, UNUSED_UNET, half, precision, digest)
     _set_published_eps(unet)
-    vae_tensors = _tensors(folder / "vae", "diffusion_pytorch_model", False, UNUSED_VAE, digest)
-    vae = _module(folder / "vae", AutoencoderKLTemporalDecoder.from_config, UNUSED_VAE, vae_tensors, torch.float32)
-    clip = _load_clip(folder / "image_encoder", precision, digest) if image_encoder else None
+    vae = _load(source, "vae", AutoencoderKLTemporalDecoder.from_config, UNUSED_VAE, False, torch.float32, digest)
+    clip = _load(source, "image_encoder", _build_clip, (), half, precision, digest) if image_encoder else None
     for module in (unet, vae, clip):
         if module is not None:
             module.to(device).eval().requires_grad_(False)
     return SVDModules(unet, vae, clip, digest.hexdigest())
+
+
+def _load(
+    source: WeightsSource,
+    part: str,
+    build: Callable[[Mapping[str, Any]], nn.Module],
+    unused: tuple[str, ...],
+    half: bool,
+    precision: torch.dtype,
+    digest: Any,
+) -> Any:
+    """Make a part of its configuration without spending memory on what is not used, and fill it."""
+    with torch.device("meta"):
+        module = build(source.part_config(part))
+    for prefix in unused:
+        setattr(module, prefix.rstrip("."), None)
+    tensors = source.tensors(part, half, unused)
+    for name in sorted(tensors):
+        _hash_tensor(digest, f"{part}.{name}", tensors[name])
+    _fill(module, {name: tensor.to(precision) for name, tensor in tensors.items()}, f"{part} of {source.path}")
+    return module
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    try:
+        result = module.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"The tensors of {what} do not fit its configuration: {error}") from error
+    if result.missing_keys or result.unexpected_keys:
+        raise WeightsError(
+            f"The tensors of {what} are not those of its configuration: {len(result.missing_keys)} missing "
+            f"{result.missing_keys[:3]}, {len(result.unexpected_keys)} unexpected {result.unexpected_keys[:3]}."
+        )
+
+
+def _build_clip(config: Mapping[str, Any]) -> nn.Module:
+    model = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(dict(config)))
+    # The only buffer that no file holds: on the meta device it would stay empty.
+    for module in model.modules():
+        if "position_ids" in module._buffers:
+            positions = torch.arange(module._buffers["position_ids"].shape[-1], device="cpu")
+            module._buffers["position_ids"] = positions[None]
+    return model
 
 
 def _set_published_eps(unet: nn.Module) -> None:
@@ -77,42 +162,7 @@ def _set_published_eps(unet: nn.Module) -> None:
             module.eps = RESIDUAL_NORM_EPS
 
 
-def _load_clip(folder: Path, precision: torch.dtype, digest: Any) -> CLIPVisionModelWithProjection:
-    half = precision != torch.float32
-    _tensors(folder, "model", half, (), digest)
-    transformers_logging.disable_progress_bar()
-    variant = "fp16" if half and (folder / "model.fp16.safetensors").is_file() else None
-    return CLIPVisionModelWithProjection.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, variant=variant, dtype=precision
-    )
-
-
-def _module(
-    folder: Path,
-    build: Callable[[Mapping[str, Any]], nn.Module],
-    unused: tuple[str, ...],
-    tensors: dict[str, Tensor],
-    precision: torch.dtype,
-) -> Any:
-    """Make a module of its configuration without spending memory on the parts that are not used."""
-    tensors = {name: tensor.to(precision) for name, tensor in tensors.items()}
-    with torch.device("meta"):
-        module = build(_config(folder))
-    for prefix in unused:
-        setattr(module, prefix.rstrip("."), None)
-    try:
-        result = module.load_state_dict(tensors, strict=False, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"The tensors in {folder} do not fit its config.json: {error}") from error
-    if result.missing_keys or result.unexpected_keys:
-        raise WeightsError(
-            f"The tensors in {folder} are not those of its config.json: {len(result.missing_keys)} missing "
-            f"{result.missing_keys[:3]}, {len(result.unexpected_keys)} unexpected {result.unexpected_keys[:3]}."
-        )
-    return module
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
+def _read_config(folder: Path) -> Mapping[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise WeightsNotFound(
@@ -125,21 +175,6 @@ def _config(folder: Path) -> Mapping[str, Any]:
         raise WeightsError(f"{path} is not JSON: {error}.") from error
 
 
-def _tensors(folder: Path, stem: str, half: bool, unused: tuple[str, ...], digest: Any) -> dict[str, Tensor]:
-    """Read a part's tensors by name, in order of name, and add them to the hash."""
-    tensors: dict[str, Tensor] = {}
-    for path in _files(folder, stem, half):
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if not name.startswith(unused or ("\0",))]  # noqa: SIM118
-                tensors |= {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:
-            raise WeightsError(f"{path} is not a whole safetensors file: {error}. Fetch it again.") from error
-    for name in sorted(tensors):
-        _hash_tensor(digest, f"{folder.name}.{name}", tensors[name])
-    return tensors
-
-
 def _hash_tensor(digest: Any, name: str, tensor: Tensor) -> None:
     shape = tuple(tensor.shape)
     digest.update(f"{name}\0{tensor.dtype}\0{shape}\0".encode() + struct.pack("<Q", tensor.numel()))
@@ -148,7 +183,6 @@ def _hash_tensor(digest: Any, name: str, tensor: Tensor) -> None:
 
 def _files(folder: Path, stem: str, half: bool) -> list[Path]:
     """The safetensors of a part: one file or several, the float16 variant where half precision is asked for."""
-    _config(folder)
     whole = [*folder.glob(f"{stem}.safetensors"), *sorted(folder.glob(f"{stem}-*-of-*.safetensors"))]
     halved = [*folder.glob(f"{stem}.fp16.safetensors"), *sorted(folder.glob(f"{stem}.fp16-*-of-*.safetensors"))]
     found = (halved or whole) if half else (whole or halved)

@@ -207,3 +207,52 @@ def test_the_doctor_finds_what_the_pipeline_needs():
     assert findings["torch"].good
     assert findings["diffusers"].good
     assert all(finding.text for finding in findings.values())
+
+
+def test_a_published_single_file_holds_the_same_tensors_as_the_folder():
+    from conftest import GOLDEN
+
+    file = GOLDEN / "svd_xt_tiny.safetensors"
+    loaded = load_backbone("svd-xt", weights=file, weights_config=TINY_WEIGHTS, device="cpu")
+    assert loaded.recipe.weights_sha256 == load_backbone("svd-tiny", device="cpu").recipe.weights_sha256
+
+
+def test_every_key_of_a_published_file_has_its_diffusers_name():
+    """Also those of the denoising half, which features do not load."""
+    from conftest import GOLDEN
+    from safetensors import safe_open
+
+    from actiondiff.extract.single_file import read_part
+
+    tensors = read_part(GOLDEN / "svd_xt_tiny.safetensors", "unet", ())
+    with safe_open(TINY_WEIGHTS / "unet" / "diffusion_pytorch_model.safetensors", framework="pt") as folder:
+        assert tensors.keys() == set(folder.keys())
+        assert all(torch.equal(tensors[name], folder.get_tensor(name)) for name in tensors)
+
+
+def test_a_single_file_without_configuration_implies_svds(tmp_path):
+    from conftest import GOLDEN
+    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+
+    from actiondiff.extract.single_file import SVD_CONFIGS
+
+    with pytest.raises(WeightsError, match="do not fit"):
+        load_backbone("svd-xt", weights=GOLDEN / "svd_xt_tiny.safetensors", device="cpu")
+    with torch.device("meta"):
+        unet = UNetSpatioTemporalConditionModel.from_config(dict(SVD_CONFIGS["unet"]))
+        vae = AutoencoderKLTemporalDecoder.from_config(dict(SVD_CONFIGS["vae"]))
+    millions = {
+        "unet": sum(p.numel() for p in unet.parameters()) / 1e6,
+        "up": sum(p.numel() for p in unet.up_blocks.parameters()) / 1e6,
+        "vae": sum(p.numel() for p in vae.parameters()) / 1e6,
+    }
+    assert millions == pytest.approx({"unet": 1524.6, "up": 854.8, "vae": 97.7}, abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["svd_xt.ckpt", "other.safetensors"])
+def test_a_file_that_is_no_published_svd_file_is_refused(tmp_path, name):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(2)}, tmp_path / name)
+    with pytest.raises(WeightsError, match=r"never a pickle|no published SVD file"):
+        load_backbone("svd-xt", weights=tmp_path / name, device="cpu")
