@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from actiondiff import ActionDiffError, __version__
+from actiondiff import ActionDiffError, InputError, __version__
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 HEADS = ("linear", "mlp", "transformer")
@@ -175,8 +175,12 @@ def manifest_check(manifest_path: Path) -> None:
 )
 @click.option("--condition", default="middle", show_default=True, help="middle, per-frame or none.")
 @click.option("--size", help="HEIGHTxWIDTH that frames are resized to.  [default: the backbone's]")
-@click.option("--stride", type=int, default=4, show_default=True, help="Every how many-th frame is used.")
+@click.option("--stride", type=int, help="Every how many-th frame is used.  [default: 4]")
+@click.option("--fps", type=float, help="Frames used a second, by the clip's times, instead of --stride.")
 @click.option("--window", type=int, help="Frames that the backbone sees together.  [default: the backbone's]")
+@click.option("--pad", help="What fills the last window: black or repeat.  [default: black]")
+@click.option("--noise", is_flag=True, help="Add noise of the timestep's level, seeded by video, window and timestep.")
+@click.option("--pool", help="mean, or a grid of means such as 4x4.  [default: mean]")
 @click.option("--steps", type=int, help="Denoising steps that timesteps count in.  [default: the backbone's]")
 @click.option("--precision", help="float32, float16 or bfloat16.  [default: float16 on a GPU, float32 on a CPU]")
 @click.option("--store-dtype", default="float16", show_default=True, help="float16 or float32.")
@@ -211,9 +215,11 @@ def extract(
     from actiondiff.manifests import Manifest
 
     keys = feature_keys(backbone, layers, timesteps, recipe["steps"])
-    if recipe["size"]:
-        recipe["size_hw"] = parse_size(recipe["size"])
-    settings = {name: value for name, value in recipe.items() if value is not None and name != "size"}
+    if recipe["fps"] is not None and recipe["stride"] is not None:
+        raise InputError("Frames are sampled by --stride or by --fps, not by both.")
+    size, noise = recipe.pop("size"), recipe.pop("noise")
+    recipe |= {"size_hw": parse_size(size) if size else None, "noise": "seeded" if noise else None}
+    settings = {name: value for name, value in recipe.items() if value is not None}
     clips = Manifest.read(manifest_path)
     ready = load_backbone(backbone, weights=weights, weights_config=weights_config, device=device, **settings)
     if ready.notice:

@@ -17,6 +17,7 @@ _HOME_OF = {
     "check_clips": "checking",
     "Clip": "clips",
     "Frame": "clips",
+    "Sampling": "clips",
     "Finding": "doctor",
     "examine": "doctor",
     "ClipError": "errors",

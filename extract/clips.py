@@ -37,6 +37,14 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are used, from its first: every ``stride``-th, or ``fps`` a second by the clip's times."""
+
+    stride: int = 1
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
 class Clip:
     """A video file or folder of png/jpg frames, or the part of a video between two times.
 
@@ -50,8 +58,8 @@ class Clip:
     start_seconds: float | None = None
     end_seconds: float | None = None
 
-    def frames(self, stride: int = 1) -> Iterator[Frame]:
-        """Decode every ``stride``-th frame, beginning with the first.
+    def frames(self, sampling: Sampling = Sampling()) -> Iterator[Frame]:
+        """Decode the sampled frames, beginning with the first.
 
         Raises:
             ClipError: the clip cannot be read to its end, or has no frame (codes ``missing``, ``decode_error``,
@@ -60,7 +68,7 @@ class Clip:
         if not self.path.exists():
             raise ClipError("missing", f"There is nothing at {self.path}.")
         count = 0
-        for frame in self._folder_frames(stride) if self.path.is_dir() else self._video_frames(stride):
+        for frame in self._folder_frames(sampling) if self.path.is_dir() else self._video_frames(sampling):
             count += 1
             yield frame
         if not count:
@@ -89,7 +97,7 @@ class Clip:
         images = [path for path in self.path.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
         return sorted((path for path in images if path.name[0] != "."), key=_natural)
 
-    def _video_frames(self, stride: int) -> Iterator[Frame]:
+    def _video_frames(self, sampling: Sampling) -> Iterator[Frame]:
         import av
 
         try:
@@ -98,31 +106,30 @@ class Clip:
                     raise ClipError("no_video", f"{self.path} has no video stream.")
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
-                yield from self._sampled(container.decode(stream), stream, stride)
+                yield from self._sampled(container.decode(stream), stream, sampling)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {error}.") from error
 
-    def _sampled(self, decoded: Iterator[Any], stream: Any, stride: int) -> Iterator[Frame]:
-        begin, used = stream.start_time or 0, 0
+    def _sampled(self, decoded: Iterator[Any], stream: Any, sampling: Sampling) -> Iterator[Frame]:
+        begin, wanted = stream.start_time or 0, _Wanted(sampling)
         for index, frame in enumerate(decoded):
             pts_seconds = math.nan if frame.pts is None else float((frame.pts - begin) * stream.time_base)
-            if self._is_cut and math.isnan(pts_seconds):
-                raise ClipError("no_clock", f"{self.path} has frames without a time, so no part can be cut from it.")
+            if math.isnan(pts_seconds) and (self._is_cut or sampling.fps):
+                raise ClipError("no_clock", f"{self.path} has frames without a time, to cut or sample by.")
             if self.end_seconds is not None and pts_seconds >= self.end_seconds:
                 return
             if self.start_seconds is not None and pts_seconds < self.start_seconds:
                 continue
-            if used % stride == 0:
+            if wanted(pts_seconds):
                 yield Frame(index, pts_seconds, _upright(frame))
-            used += 1
 
-    def _folder_frames(self, stride: int) -> Iterator[Frame]:
+    def _folder_frames(self, sampling: Sampling) -> Iterator[Frame]:
         from PIL import Image, UnidentifiedImageError
 
-        if self._is_cut:
-            raise ClipError("no_clock", f"{self.path} is a folder of frames, which has no times to cut at.")
+        if self._is_cut or sampling.fps:
+            raise ClipError("no_clock", f"{self.path} is a folder of frames, which has no times to cut or sample by.")
         for index, path in enumerate(self.image_paths()):
-            if index % stride:
+            if index % sampling.stride:
                 continue
             try:
                 with Image.open(path) as image:
@@ -140,6 +147,26 @@ class Clip:
             return ""
         end = "its end" if self.end_seconds is None else f"{self.end_seconds:g} s"
         return f" between {self.start_seconds or 0:g} s and {end}"
+
+
+class _Wanted:
+    """Answers for one frame after another whether it is used."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling, self._seen, self._first, self._taken = sampling, 0, math.nan, 0
+
+    def __call__(self, pts_seconds: float) -> bool:
+        if self._sampling.fps is None:
+            self._seen += 1
+            return (self._seen - 1) % self._sampling.stride == 0
+        if math.isnan(self._first):
+            self._first = pts_seconds
+        # Counted from the first frame, so that rounding never adds up; half a tick's grace for rounded times.
+        due = math.floor((pts_seconds - self._first) * self._sampling.fps + 1e-3)
+        if due < self._taken:
+            return False
+        self._taken = due + 1
+        return True
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What is left to do: which videos lack which features, and what doing them will take."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from actiondiff.extract.backbone import Backbone
 from actiondiff.extract.clips import Clip
 from actiondiff.extract.errors import ClipError
+from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import BLACK, Window
 from actiondiff.manifests import Manifest, Video
 from actiondiff.store import Failure, FeatureKey, FeatureStore, StoreNotFound
@@ -50,7 +52,7 @@ class Cost:
         windows: runs of the backbone.
         store_bytes: on disk.
         seconds: expected on this device, without decoding.
-        unknown: clips whose container does not tell a length.
+        unknown: clips that cannot be opened or whose container does not tell a length.
     """
 
     clips: int
@@ -108,9 +110,8 @@ def estimate_cost(plan: Plan, backbone: Backbone) -> Cost:
     item_bytes = np.dtype(recipe.store_dtype).itemsize
     frames = windows = store_bytes = unknown = 0
     for task in plan.tasks:
-        promised = promised_frames(task.clip)
-        sampled = -(-promised // recipe.stride)
-        unknown += promised == 0
+        sampled = _sampled_frames(task.clip, recipe)
+        unknown += sampled == 0
         frames += sampled
         windows += -(-sampled // recipe.window)
         store_bytes += sampled * item_bytes * sum(backbone.layer_channels[key.layer] for key in task.keys)
@@ -118,25 +119,48 @@ def estimate_cost(plan: Plan, backbone: Backbone) -> Cost:
     return Cost(len(plan.tasks), frames, windows, store_bytes, seconds, unknown)
 
 
+def _sampled_frames(clip: Clip, recipe: Recipe) -> int:
+    """How many frames of a clip will be used; 0 where its container does not tell, or cannot be opened."""
+    try:
+        return -(-promised_frames(clip) // recipe.stride) if recipe.fps is None else promised_at(clip, recipe.fps)
+    except ClipError:
+        return 0
+
+
 def promised_frames(clip: Clip) -> int:
     """How many frames a container says that it has (0: it does not say), without decoding."""
+    if clip.path.is_dir():
+        return len(clip.image_paths())
+    frames, rate, duration_seconds = _promises(clip)
+    if clip.start_seconds is None and clip.end_seconds is None:
+        return frames or round(duration_seconds * rate)
+    return round(_span_seconds(clip, duration_seconds) * rate)
+
+
+def promised_at(clip: Clip, fps: float) -> int:
+    """How many frames a clip has at a sampling rate, as far as its container tells."""
+    if clip.path.is_dir():
+        return 0
+    return math.ceil(_span_seconds(clip, _promises(clip)[2]) * fps)
+
+
+def _promises(clip: Clip) -> tuple[int, float, float]:
+    """A container's count of frames, frames a second, and length in seconds; 0 for what it does not say."""
     import av
 
-    if clip.path.is_dir():
-        return sum(1 for _ in clip.image_paths())
     try:
         with av.open(str(clip.path)) as container:
             if not container.streams.video:
-                return 0
+                return 0, 0.0, 0.0
             stream = container.streams.video[0]
-            rate = float(stream.average_rate or 0)
-            duration = (container.duration or 0) / av.time_base
+            return stream.frames, float(stream.average_rate or 0), (container.duration or 0) / av.time_base
     except (av.FFmpegError, OSError) as error:
         raise ClipError("decode_error", f"{clip.path} cannot be opened as a video: {error}.") from error
-    if clip.start_seconds is None and clip.end_seconds is None:
-        return stream.frames or round(duration * rate)
-    end = duration if clip.end_seconds is None else min(clip.end_seconds, duration)
-    return max(0, round((end - (clip.start_seconds or 0.0)) * rate))
+
+
+def _span_seconds(clip: Clip, duration_seconds: float) -> float:
+    end = duration_seconds if clip.end_seconds is None else min(clip.end_seconds, duration_seconds)
+    return max(0.0, end - (clip.start_seconds or 0.0))
 
 
 def _seconds_per_window(backbone: Backbone, keys: Sequence[FeatureKey]) -> float:

@@ -1,25 +1,27 @@
 """The recipe: everything that can change a feature's bytes, apart from which layer and timestep."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from actiondiff import InputError
+from actiondiff.extract.clips import Sampling
 from actiondiff.extract.schedule import Schedule
 
 CHOICES = {
     "condition": ("middle", "per-frame", "none"),
     "precision": ("float32", "float16", "bfloat16"),
     "store_dtype": ("float16", "float32"),
-    "pad": ("black",),
-    "noise": ("none",),
-    "pool": ("mean",),
+    "pad": ("black", "repeat"),
+    "noise": ("none", "seeded"),
 }
 
 PROCEDURE = 1
 """Counts up with every change of this package that changes features on purpose."""
 
+MAX_FPS = 1000.0
 SIDES = range(64, 8193)
 """Sides that frames are resized to: three levels below the latents, 64 pixels are a single one."""
 
@@ -32,15 +34,16 @@ class Recipe:
         backbone: name in the table of backbones.
         weights_sha256: hash of the weights that are used, "" for backbones without any.
         size_hw: height and width that frames are resized to.
-        stride: every how many-th frame is used.
+        stride: every how many-th frame is used, where ``fps`` is None.
+        fps: frames used a second, by the clip's own times.
         window: frames that the backbone sees together.
         condition: which frame the U-Net is conditioned on.
         steps: denoising steps of the schedule that timesteps count in.
         precision: of the backbone's arithmetic (the VAE is always float32).
         store_dtype: of the features on disk.
-        pad: what fills the last window.
-        noise: noise added to the latents.
-        pool: how a layer's map becomes one vector.
+        pad: what fills the last window: ``black`` frames (the paper) or the last frame, ``repeat``.
+        noise: ``seeded`` adds noise of the timestep's level to the latents, drawn anew from video, window and timestep.
+        pool: how a layer's map becomes one vector: ``mean`` (the paper), or a grid of means such as ``4x4``.
         procedure: version of the procedure itself.
     """
 
@@ -48,6 +51,7 @@ class Recipe:
     weights_sha256: str
     size_hw: tuple[int, int]
     stride: int = 4
+    fps: float | None = None
     window: int = 25
     condition: str = "middle"
     steps: int = 30
@@ -67,6 +71,21 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise InputError(f"--fps is above 0 and at most {MAX_FPS:g}; got {self.fps}.")
+        if self.pool != "mean" and re.fullmatch(r"[1-9]\d?x[1-9]\d?", self.pool) is None:
+            raise InputError(f"--pool is mean or a grid ROWSxCOLUMNS such as 4x4; got {self.pool!r}.")
+
+    @property
+    def pool_grid(self) -> tuple[int, int]:
+        """Rows and columns of means that a layer's map is pooled to."""
+        rows, columns = ("1", "1") if self.pool == "mean" else self.pool.split("x")
+        return int(rows), int(columns)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip are used."""
+        return Sampling(self.stride, self.fps)
 
     @property
     def schedule(self) -> Schedule:

@@ -137,10 +137,9 @@ def extract_clip(video_id: str, clip: Clip, backbone: Backbone, keys: Sequence[F
     Raises:
         ClipError: the clip cannot be read to its end.
     """
-    recipe = backbone.recipe
     rows: dict[FeatureKey, list[torch.Tensor]] = {key: [] for key in keys}
     frame_index, pts_seconds = [], []
-    for window in cut_windows(clip, window=recipe.window, stride=recipe.stride, size_hw=recipe.size_hw):
+    for window in cut_windows(clip, backbone.recipe, video_id):
         for key, features in backbone.features(window, keys).items():
             rows[key].append(features)
         frame_index.append(window.frame_index)

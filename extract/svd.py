@@ -3,10 +3,12 @@
 Legend of axes: T frames of a window, C channels, H W latent height and width.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,7 +37,10 @@ class SVDBackbone:
     def __init__(self, recipe: Recipe, modules: SVDModules, *, temporal: bool = True, notice: str = "") -> None:
         self.recipe = recipe
         self.notice = notice
-        self.layer_channels: Mapping[int, int] = layer_channels(modules.unet)
+        cells = recipe.pool_grid[0] * recipe.pool_grid[1]
+        self.layer_channels: Mapping[int, int] = {
+            layer: channels * cells for layer, channels in layer_channels(modules.unet).items()
+        }
         self._modules, self._temporal = modules, temporal
         self._device = next(modules.unet.parameters()).device
         self._precision = next(modules.unet.parameters()).dtype
@@ -53,13 +58,13 @@ class SVDBackbone:
             layers[key.timestep].add(key.layer)
         features = {}
         for timestep in sorted(layers):
-            inputs = self._denoiser_input(latents, image_latents, embedding, timestep)
+            noise = self._noise(window.name, timestep, latents) if self.recipe.noise == "seeded" else None
+            inputs = self._denoiser_input(latents, image_latents, embedding, timestep, noise)
             for layer, activation in walk(
                 self._modules.unet, inputs, last_layer=max(layers[timestep]), temporal=self._temporal
             ):
                 if layer in layers[timestep]:
-                    pooled = activation[0, : window.real_frames].float().mean(dim=(-2, -1))
-                    features[FeatureKey(layer, timestep)] = pooled.cpu()
+                    features[FeatureKey(layer, timestep)] = self._pool(activation[0, : window.real_frames]).cpu()
         return features
 
     def _encode(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T C H W"]:
@@ -94,15 +99,30 @@ class SVDBackbone:
         assert self._modules.image_encoder is not None
         return self._modules.image_encoder(clip_pixels(pixels).to(self._precision)).image_embeds
 
+    def _pool(self, activation: Float[Tensor, "T C H W"]) -> Float[Tensor, "T channels"]:
+        if self.recipe.pool == "mean":
+            return activation.float().mean(dim=(-2, -1))
+        return F.adaptive_avg_pool2d(activation.float(), self.recipe.pool_grid).flatten(1)
+
+    def _noise(self, window: str, timestep: int, like: Float[Tensor, "T C H W"]) -> Float[Tensor, "T C H W"]:
+        """Gaussian noise that depends on video, window and timestep alone, whatever was extracted before."""
+        seed = int.from_bytes(hashlib.sha256(f"{window}\0{timestep}".encode()).digest()[:8], "little") >> 1
+        generator = torch.Generator().manual_seed(seed)  # on the CPU, so that devices agree
+        return torch.randn(like.shape, generator=generator).to(like)
+
     def _denoiser_input(
         self,
         latents: Float[Tensor, "T C H W"],
         image_latents: Float[Tensor, "T C H W"],
         embedding: Float[Tensor, "T 1 D"],
         timestep: int,
+        noise: Float[Tensor, "T C H W"] | None,
     ) -> DenoiserInput:
-        """Clean latents at the scale that the U-Net expects of noisy ones: no noise is added."""
+        """Latents at the scale that the U-Net expects of noisy ones, clean as in the paper, or with noise."""
         schedule = self.recipe.schedule
-        scaled = latents * (LATENT_SCALE * schedule.input_scale(timestep))
+        scaled = latents * LATENT_SCALE
+        if noise is not None:
+            scaled = scaled + noise * schedule.sigma(timestep)
+        scaled = scaled * schedule.input_scale(timestep)
         sample = torch.cat([scaled, image_latents], dim=1).to(self._precision)
         return DenoiserInput(sample[None], embedding[None].to(self._precision), schedule.noise_label(timestep))

@@ -11,6 +11,7 @@ from torch import Tensor
 from actiondiff import InputError
 from actiondiff.extract.clips import Clip, Frame
 from actiondiff.extract.images import resize_frames
+from actiondiff.extract.recipe import Recipe
 
 BLACK = -1.0
 
@@ -23,11 +24,13 @@ class Window:
         pixels: frames in [-1, 1]; those after the real ones are black.
         frame_index: source index of the real frames.
         pts_seconds: time of the real frames.
+        name: video and number of the window: what seeds its noise, if noise is asked for.
     """
 
     pixels: Float[Tensor, "window 3 height width"]
     frame_index: Int64[np.ndarray, " frames"]
     pts_seconds: Float64[np.ndarray, " frames"]
+    name: str = ""
 
     def __post_init__(self) -> None:
         real = len(self.frame_index)
@@ -46,30 +49,36 @@ class Window:
         return f"Window(pixels={tuple(self.pixels.shape)}, real_frames={self.real_frames})"
 
 
-def cut_windows(clip: Clip, *, window: int, stride: int, size_hw: tuple[int, int]) -> Iterator[Window]:
+def cut_windows(clip: Clip, recipe: Recipe, name: str = "") -> Iterator[Window]:
     """Cut a clip into windows without overlap; never more than one window is in memory.
 
     Args:
         clip: where the frames come from.
-        window: frames of a window.
-        stride: every how many-th frame of the clip is used.
-        size_hw: height and width that frames are resized to.
+        recipe: which frames, how many a window, how large, what fills the last one.
+        name: of the video.
 
     Raises:
         ClipError: as :meth:`Clip.frames`.
     """
     taken: list[Frame] = []
-    pixels = torch.full((window, 3, *size_hw), BLACK)
-    for frame in clip.frames(stride):
-        pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], size_hw)[0]
+    pixels = _black(recipe)
+    number = 0
+    for frame in clip.frames(recipe.sampling):
+        pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw)[0]
         taken.append(Frame(frame.index, frame.pts_seconds, frame.pixels[:0]))
-        if len(taken) == window:
-            yield _window(pixels, taken)
-            taken, pixels = [], torch.full((window, 3, *size_hw), BLACK)
+        if len(taken) == recipe.window:
+            yield _window(pixels, taken, f"{name}#{number}")
+            taken, pixels, number = [], _black(recipe), number + 1
     if taken:
-        yield _window(pixels, taken)
+        if recipe.pad == "repeat":
+            pixels[len(taken) :] = pixels[len(taken) - 1]
+        yield _window(pixels, taken, f"{name}#{number}")
 
 
-def _window(pixels: Tensor, taken: list[Frame]) -> Window:
+def _black(recipe: Recipe) -> Tensor:
+    return torch.full((recipe.window, 3, *recipe.size_hw), BLACK)
+
+
+def _window(pixels: Tensor, taken: list[Frame], name: str) -> Window:
     index = np.array([frame.index for frame in taken], np.int64)
-    return Window(pixels, index, np.array([frame.pts_seconds for frame in taken], np.float64))
+    return Window(pixels, index, np.array([frame.pts_seconds for frame in taken], np.float64), name)

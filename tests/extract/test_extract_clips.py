@@ -8,7 +8,7 @@ import pytest
 from fakes import REAL_CLIPS, draw_frames
 from PIL import Image
 
-from actiondiff.extract import Clip, ClipError, check_clips, cut_windows
+from actiondiff.extract import Clip, ClipError, Recipe, Sampling, check_clips, cut_windows
 from actiondiff.manifests import Manifest, Video, write_video
 
 
@@ -27,19 +27,19 @@ def code_of(clip: Clip) -> str:
 
 @pytest.mark.parametrize("stride", [1, 4, 100])
 def test_every_stride_th_frame_from_the_first_is_used(video, stride):
-    frames = list(Clip(video).frames(stride))
+    frames = list(Clip(video).frames(Sampling(stride)))
     assert [frame.index for frame in frames] == list(range(0, 61, stride))
     assert np.allclose([frame.pts_seconds for frame in frames], np.arange(0, 61, stride) / 25)
 
 
 def test_decoded_pixels_are_those_drawn(video):
     drawn = draw_frames(61)
-    for frame in Clip(video).frames(10):
+    for frame in Clip(video).frames(Sampling(10)):
         assert np.abs(frame.pixels.astype(int) - drawn[frame.index]).mean() < 8
 
 
 def test_a_part_begins_at_its_first_frame_and_keeps_source_indices(video):
-    frames = list(Clip(video, 0.4, 1.2).frames(4))
+    frames = list(Clip(video, 0.4, 1.2).frames(Sampling(4)))
     assert [frame.index for frame in frames] == [10, 14, 18, 22, 26]
     assert all(0.4 <= frame.pts_seconds < 1.2 for frame in frames)
 
@@ -118,13 +118,34 @@ def test_a_folder_of_frames_has_no_clock_to_cut_by(tmp_path):
 @pytest.mark.parametrize(("frames", "real"), [(1, [1]), (25, [25]), (26, [25, 1]), (61, [25, 25, 11])])
 def test_windows_cover_every_frame_once_and_end_in_black(tmp_path, frames, real):
     write_video(tmp_path / "clip.mp4", draw_frames(frames), 25)
-    made = list(cut_windows(Clip(tmp_path / "clip.mp4"), window=25, stride=1, size_hw=(64, 96)))
+    made = list(cut_windows(Clip(tmp_path / "clip.mp4"), Recipe("fake", "", (64, 96), stride=1), "v"))
     assert [window.real_frames for window in made] == real
     assert np.concatenate([window.frame_index for window in made]).tolist() == list(range(frames))
     for window in made:
         assert window.pixels.shape == (25, 3, 64, 96)
         assert (window.pixels[window.real_frames :] == -1).all()
         assert (window.pixels[: window.real_frames] > -1).any(dim=(1, 2, 3)).all()
+
+
+def test_the_last_window_can_be_filled_by_its_last_frame(video):
+    *_, last = cut_windows(Clip(video), Recipe("fake", "", (64, 96), stride=1, pad="repeat"), "v")
+    assert last.real_frames == 11
+    assert (last.pixels[11:] == last.pixels[10]).all()
+
+
+@pytest.mark.parametrize(
+    ("fps", "indices"), [(5.0, range(0, 61, 5)), (10.0, [0, 3, 5, 8, 10, 13, 15]), (100.0, range(61))]
+)
+def test_frames_are_sampled_by_time_when_a_rate_is_asked_for(video, fps, indices):
+    taken = [frame.index for frame in Clip(video).frames(Sampling(fps=fps))]
+    assert taken[: len(indices)] == list(indices)
+    assert abs(len(taken) - min(61, 61 / 25 * fps)) <= 1
+
+
+def test_a_folder_of_frames_cannot_be_sampled_by_time(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "1.png")
+    with pytest.raises(ClipError, match="no times"):
+        list(Clip(tmp_path).frames(Sampling(fps=5.0)))
 
 
 def test_the_hash_of_a_source_tells_content_not_place(video, tmp_path):

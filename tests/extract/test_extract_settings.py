@@ -72,7 +72,17 @@ def test_sizes_are_height_by_width():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"stride": 0}, {"window": 0}, {"size_hw": (8, 64)}, {"condition": "first"}, {"precision": "int8"}, {"steps": 1}],
+    [
+        {"stride": 0},
+        {"window": 0},
+        {"size_hw": (8, 64)},
+        {"condition": "first"},
+        {"precision": "int8"},
+        {"steps": 1},
+        {"pool": "0x4"},
+        {"fps": 0.0},
+        {"pad": "white"},
+    ],
 )
 def test_a_recipe_checks_itself(setting):
     with pytest.raises(InputError):
@@ -256,3 +266,32 @@ def test_a_file_that_is_no_published_svd_file_is_refused(tmp_path, name):
     save_file({"weight": torch.zeros(2)}, tmp_path / name)
     with pytest.raises(WeightsError, match=r"never a pickle|no published SVD file"):
         load_backbone("svd-xt", weights=tmp_path / name, device="cpu")
+
+
+def tiny_features(**settings):
+    import numpy as np
+
+    from actiondiff.extract import Window
+    from actiondiff.store import FeatureKey
+
+    name = settings.pop("name", "video#0")
+    pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    backbone = load_backbone("svd-tiny", window=3, size_hw=(64, 96), device="cpu", **settings)
+    key = FeatureKey(3, 10)
+    features = backbone.features(Window(pixels, np.arange(3), np.zeros(3), name), [key])[key]
+    assert features.shape[1] == backbone.layer_channels[3]
+    return features
+
+
+def test_a_grid_of_means_holds_the_mean():
+    grid = tiny_features(pool="2x3").unflatten(1, (-1, 2, 3))
+    assert torch.allclose(grid.mean(dim=(-2, -1)), tiny_features(), atol=1e-5)
+    assert grid.std(dim=(-2, -1)).max() > 0
+
+
+def test_noise_depends_on_video_window_and_timestep_alone():
+    noisy = tiny_features(noise="seeded")
+    assert torch.equal(noisy, tiny_features(noise="seeded"))
+    assert not torch.equal(noisy, tiny_features())
+    assert not torch.equal(noisy, tiny_features(noise="seeded", name="video#1"))
+    assert not torch.equal(noisy, tiny_features(noise="seeded", name="other#0"))
