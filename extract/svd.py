@@ -5,12 +5,13 @@ Legend of axes: T frames of a window, C channels, H W latent height and width.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from actiondiff.extract.images import clip_pixels
 from actiondiff.extract.recipe import Recipe
@@ -49,7 +50,17 @@ class SVDBackbone:
     def features(
         self, window: Window, keys: Sequence[FeatureKey]
     ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
-        """Features of a window's real frames, float32 on the CPU, one (frames, channels) tensor a key."""
+        """Features of a window's real frames, float32 on the CPU, one (frames, channels) tensor a key.
+
+        A window that is not finite in half precision is done again in float32.
+        """
+        features = self._features(window, keys)
+        if self._precision != torch.float32 and not all(array.isfinite().all() for array in features.values()):
+            with self._in_float32():
+                features = self._features(window, keys)
+        return features
+
+    def _features(self, window: Window, keys: Sequence[FeatureKey]) -> dict[FeatureKey, Float[Tensor, "frames _"]]:
         pixels = window.pixels.to(self._device)
         latents = self._encode(pixels)
         embedding, image_latents = self._condition(pixels, latents)
@@ -66,6 +77,20 @@ class SVDBackbone:
                 if layer in layers[timestep]:
                     features[FeatureKey(layer, timestep)] = self._pool(activation[0, : window.real_frames]).cpu()
         return features
+
+    @contextmanager
+    def _in_float32(self) -> Iterator[None]:
+        """Widen the half-precision networks for a moment; narrowing them again restores every weight exactly."""
+        precision, networks = self._precision, (self._modules.unet, self._modules.image_encoder)
+        try:
+            for network in filter(None, networks):
+                nn.Module.to(network, torch.float32)
+            self._precision = torch.float32
+            yield
+        finally:
+            for network in filter(None, networks):
+                nn.Module.to(network, precision)
+            self._precision = precision
 
     def _encode(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T C H W"]:
         """The mode of the VAE's posterior, not scaled, in float32.

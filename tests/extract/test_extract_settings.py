@@ -295,3 +295,25 @@ def test_noise_depends_on_video_window_and_timestep_alone():
     assert not torch.equal(noisy, tiny_features())
     assert not torch.equal(noisy, tiny_features(noise="seeded", name="video#1"))
     assert not torch.equal(noisy, tiny_features(noise="seeded", name="other#0"))
+
+
+def test_a_window_that_overflows_half_precision_is_done_again_in_float32():
+    import numpy as np
+
+    from actiondiff.extract import Window
+    from actiondiff.store import FeatureKey
+
+    window = Window(torch.rand(2, 3, 64, 96) * 2 - 1, np.arange(2), np.zeros(2))
+    key = FeatureKey(1, 20)
+    found = {}
+    for precision in ("float16", "float32"):
+        backbone = load_backbone("svd-tiny", window=2, size_hw=(64, 96), device="cpu", precision=precision)
+        backbone._modules.unet.conv_in.weight.data.mul_(2e5)
+        with torch.inference_mode():
+            once = backbone._features(window, [key])[key]
+        found[precision] = backbone.features(window, [key])[key]
+        assert once.isfinite().all() == (precision == "float32"), "only the first try in half precision overflows"
+        assert next(backbone._modules.unet.parameters()).dtype == getattr(torch, precision), "as it was before"
+    assert torch.allclose(
+        found["float16"], found["float32"], rtol=5e-3, atol=float(found["float32"].abs().max()) * 5e-3
+    )
