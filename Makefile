@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE_FILES := setup.cfg pyproject.toml
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format clean bench-extract
 
 demo: $(VENV)/.installed
 	$(BIN)/actiondiff demo
@@ -35,3 +35,6 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
+
+bench-extract: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_extract.py

@@ -7,6 +7,7 @@ stderr; ``--json`` puts one JSON object on stdout.
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import click
 
 from actiondiff import ActionDiffError, InputError, __version__
 
-DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 HEADS = ("linear", "mlp", "transformer")
-EPILOG = "Exit codes: 0 done, 1 done but some videos failed (they are listed), 2 bad input or usage, 130 interrupted."
+EPILOG = (
+    "Exit codes: 0 done, 1 done but something failed (it is listed), 2 bad input or usage, 70 a bug (with its "
+    "traceback), 130 interrupted."
+)
 
 
 class Commands(click.Group):
@@ -30,15 +34,22 @@ class Commands(click.Group):
         except (ActionDiffError, OSError) as error:
             _fail(ctx, error)
         except KeyboardInterrupt:
-            click.echo("Interrupted: what was whole is kept; the same command goes on from there.", err=True)
+            click.echo("Interrupted. What was whole is kept: run extract again and it goes on from there.", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            _fail(ctx, error, BUG)
 
 
-def _fail(ctx: click.Context, error: Exception) -> None:
-    click.echo(f"Error: {error}", err=True)
+def _fail(ctx: click.Context, error: Exception, code: int = BAD_INPUT) -> None:
+    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    remedy = "\n  Out of memory: try a smaller --size or --window." if "OutOfMemory" in type(error).__name__ else ""
+    click.echo(f"Error: {error}{notes}{remedy}", err=True)
     if ctx.find_root().obj == "json":
         click.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
-    ctx.exit(BAD_INPUT)
+    ctx.exit(code)
 
 
 def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -117,8 +128,9 @@ def manifest() -> None:
 @manifest.command("scan")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default="manifest.csv", show_default=True)
+@click.option("--force", is_flag=True, help="Replace a manifest that says something else.")
 @json_option
-def manifest_scan(folder: Path, out: Path) -> None:
+def manifest_scan(folder: Path, out: Path, force: bool) -> None:
     """Write a manifest of FOLDER/label/clip or FOLDER/domain/label/clip.
 
     A clip is a video file or a folder of png/jpg frames.
@@ -130,11 +142,24 @@ def manifest_scan(folder: Path, out: Path) -> None:
     from actiondiff.manifests import scan
 
     found = scan(folder)
+    if out.exists() and not force and not _same_manifest(found, out):
+        raise InputError(
+            f"{out} is there already and says something else. Choose another --out, or replace it: --force"
+        )
     found.write(out)
     domains = sorted({video.domain for video in found} - {""})
     where = f" in {len(domains)} domains ({', '.join(domains)})" if domains else ""
     result = {"manifest": str(out), "clips": len(found), "labels": list(found.classes), "domains": domains}
     _finish(result, f"{len(found)} clips of {len(found.classes)} labels{where} -> {out}")
+
+
+def _same_manifest(found: Any, path: Path) -> bool:
+    """Whether the file is what would be written now: then nothing is lost by writing it again."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(dir=path.absolute().parent, suffix=".csv") as file:
+        found.write(file.name)
+        return Path(file.name).read_bytes() == path.read_bytes()
 
 
 @manifest.command("check")
@@ -234,7 +259,7 @@ def _dry_run(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any]) -
 
     from actiondiff.extract import estimate_cost, make_plan
 
-    plan = make_plan(clips, store_path, keys)
+    plan = make_plan(clips, store_path, backbone.recipe, keys)
     cost = estimate_cost(plan, backbone)
     text = (
         f"{cost.clips} clips to extract ({len(plan.skipped)} are done, {len(plan.failed)} failed earlier): "
@@ -257,10 +282,14 @@ def _extract(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any], o
     lines = [
         f"{store_path}: {len(report.done)} clips extracted at layer {layers}, t {timesteps} "
         f"({report.frames} frames, {report.seconds:.1f} s, {report.frames_per_second:.1f} frames/s), "
-        f"{len(report.skipped)} were there, {len(report.failed)} failed",
+        f"{len(report.skipped)} were there, {len(report.failed)} failed"
+        + (f", {len(report.not_tried)} not tried" if report.not_tried else ""),
         *(f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed),
     ]
+    if report.failed and not retry:
+        lines.append("  (clips that failed are not tried again unless you say --retry-failed)")
     result = {"store": str(store_path), "recipe": backbone.recipe.to_json(), **report.to_json()}
+    result |= {"notice": backbone.notice} if backbone.notice else {}
     _finish(result, "\n".join(lines), SOME_FAILED if report.failed else DONE)
 
 
@@ -387,13 +416,15 @@ def predict(run_path: Path, clips: tuple[Path, ...], out: Path | None, weights: 
     with tempfile.TemporaryDirectory() as folder:
         store_path = Path(folder) / "features.zarr"
         report = run_extract(Manifest.of_clips(clips), store_path, backbone, [run.config.key], progress=len(clips) > 1)
-        predictions = run_predict(run, FeatureStore(store_path), report.done, device=device)
-    if out:
-        write_predictions(out, {"new": predictions})
+        predictions = run_predict(run, FeatureStore(store_path), report.done, device=device) if report.done else None
+    if out and predictions:
+        write_predictions(out, {"new": predictions.with_best_labels()})
     notices = [backbone.notice] if backbone.notice else []
     failed = [f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed]
-    result = {"clips": predictions.to_dict(), "failed": report.to_json()["failed"]}
-    _finish(result, "\n".join([predictions.text(), *failed, *notices]), SOME_FAILED if failed else DONE)
+    labelled = [predictions.text()] if predictions else []
+    result = {"clips": predictions.to_dict() if predictions else [], "failed": report.to_json()["failed"]}
+    result |= {"notice": backbone.notice} if backbone.notice else {}
+    _finish(result, "\n".join([*labelled, *failed, *notices]), SOME_FAILED if failed else DONE)
 
 
 @cli.command()
@@ -444,12 +475,14 @@ def transfer(
     chosen = HEADS if "all" in heads else heads or ("transformer",)
     configs = [configure(head, epochs=epochs, lr=lr) for head in chosen]
     stores = [FeatureStore(path) for path in store_paths]
-    sources = {store.recipe.get("backbone", store.path.stem): store for store in stores}
+    sources = {store.name: store for store in stores}
     if len(sources) < len(stores):
-        sources = {store.path.stem: store for store in stores}
+        sources = {f"{store.name} {store.path}": store for store in stores}
     clips = Manifest.read(manifest_path, check_files=False)
-    result = run_transfer(sources, clips, by, configs, layer=layer, timestep=timestep, progress=_bar("fit"), **settings)
-    folder = result.write(out or _free_folder(Path("transfer")))
+    folder = out or _free_folder(Path("transfer"))
+    result = run_transfer(
+        sources, clips, by, configs, layer=layer, timestep=timestep, out=folder, progress=_bar("fit"), **settings
+    )
     _finish({"out": str(folder), **result.to_dict()}, f"{result.table()}\n-> {folder}/transfer.csv, transfer.png")
 
 
@@ -521,12 +554,12 @@ def demo(out: Path | None) -> None:
         report = run_extract(
             clips, folder / f"{backbone}.zarr", ready, feature_keys(backbone, None, None), progress=True
         )
-        sources[backbone] = FeatureStore(folder / f"{backbone}.zarr")
-        rates[backbone] = report.to_json()
+        store = FeatureStore(folder / f"{backbone}.zarr")
+        sources[store.name], rates[backbone] = store, report.to_json()
+        _note(f"    {report.frames} frames, {report.seconds:.1f} s, {report.frames_per_second:.1f} frames/s")
     _note("3/3 fitting the three heads in each domain, testing in both")
     configs = [configure(head) for head in HEADS]
-    result = run_transfer(sources, clips, "domain", configs, progress=_bar("fit"))
-    result.write(folder / "transfer")
+    result = run_transfer(sources, clips, "domain", configs, out=folder / "transfer", progress=_bar("fit"))
     _finish(
         {"out": str(folder), "extract": rates, **result.to_dict()},
         f"{result.table()}\n-> {folder}/transfer/transfer.csv, transfer.png",

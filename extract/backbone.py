@@ -129,6 +129,8 @@ def load_backbone(
     defaults: dict[str, Any] = {"size_hw": spec.size_hw, "window": spec.window, "steps": spec.steps}
     recipe = Recipe(name, "", **(defaults | overrides))
     if spec.family == "frame-diff":
+        if weights is not None:
+            raise InputError("frame-diff has no network, so it takes no --weights.")
         from actiondiff.extract.frame_diff import FrameDiffBackbone
 
         return FrameDiffBackbone(replace(recipe, condition="none", steps=2, precision="float32"))
@@ -163,7 +165,9 @@ def _load_svd_backbone(
             f"{modules.weights_sha256[:12]}…. Give the same weights with --weights."
         )
     recipe = replace(recipe, weights_sha256=modules.weights_sha256)
-    return SVDBackbone(recipe, modules, temporal=spec.temporal, notice=spec.notice)
+    # sdv2 with the tiny weights is as random as svd-tiny itself.
+    notice = BACKBONES["svd-tiny"].notice if source.path.resolve() == TINY_WEIGHTS.resolve() else ""
+    return SVDBackbone(recipe, modules, temporal=spec.temporal, notice=notice)
 
 
 def load_recipe(document: Mapping[str, Any], *, weights: Path | None = None, device: str = "auto") -> Backbone:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from actiondiff.extract.errors import ClipError
+from actiondiff.manifests import FRAME_SUFFIXES
 from actiondiff.store import Source
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+WHOLE = 0.9
+"""A video that decodes to less than this share of what its container speaks of is cut off or damaged."""
+
 _HASH_BLOCK = 1 << 20
 
 
@@ -63,7 +66,7 @@ class Clip:
 
         Raises:
             ClipError: the clip cannot be read to its end, or has no frame (codes ``missing``, ``decode_error``,
-                ``no_video``, ``no_frames``, ``no_clock``).
+                ``truncated``, ``no_video``, ``no_frames``, ``no_clock``).
         """
         if not self.path.exists():
             raise ClipError("missing", f"There is nothing at {self.path}.")
@@ -94,37 +97,52 @@ class Clip:
 
     def image_paths(self) -> list[Path]:
         """A folder's frames in natural order: frame 10 comes after frame 9."""
-        images = [path for path in self.path.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        try:
+            images = [path for path in self.path.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
+        except OSError as error:
+            raise ClipError("decode_error", f"{self.path} cannot be listed: {error}.") from error
         return sorted((path for path in images if path.name[0] != "."), key=_natural)
 
     def _video_frames(self, sampling: Sampling) -> Iterator[Frame]:
         import av
 
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(f"file:{self.path}") as container:  # a colon in a name is no protocol
                 if not container.streams.video:
                     raise ClipError("no_video", f"{self.path} has no video stream.")
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
-                yield from self._sampled(container.decode(stream), stream, sampling)
+                decoded = yield from self._sampled(container.decode(stream), stream, sampling)
+                if not self._is_cut:
+                    self._check_whole(decoded, promised_length(container, stream))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {error}.") from error
 
-    def _sampled(self, decoded: Iterator[Any], stream: Any, sampling: Sampling) -> Iterator[Frame]:
-        begin, wanted = stream.start_time or 0, _Wanted(sampling)
+    def _check_whole(self, decoded: int, promised: int) -> None:
+        if decoded < WHOLE * promised:
+            raise ClipError(
+                "truncated",
+                f"{self.path} is cut off or damaged: its container speaks of {promised} frames, {decoded} could be "
+                "decoded. Mend the file, or say which part to use with start_seconds and end_seconds.",
+            )
+
+    def _sampled(self, decoded: Iterator[Any], stream: Any, sampling: Sampling) -> Generator[Frame, None, int]:
+        """Yield the sampled frames; returns how many were decoded."""
+        begin, wanted, index = stream.start_time or 0, _Wanted(sampling), -1
         for index, frame in enumerate(decoded):
             pts_seconds = math.nan if frame.pts is None else float((frame.pts - begin) * stream.time_base)
             if math.isnan(pts_seconds) and (self._is_cut or sampling.fps):
                 raise ClipError("no_clock", f"{self.path} has frames without a time, to cut or sample by.")
             if self.end_seconds is not None and pts_seconds >= self.end_seconds:
-                return
+                break
             if self.start_seconds is not None and pts_seconds < self.start_seconds:
                 continue
             if wanted(pts_seconds):
                 yield Frame(index, pts_seconds, _upright(frame))
+        return index + 1
 
     def _folder_frames(self, sampling: Sampling) -> Iterator[Frame]:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
         if self._is_cut or sampling.fps:
             raise ClipError("no_clock", f"{self.path} is a folder of frames, which has no times to cut or sample by.")
@@ -133,8 +151,8 @@ class Clip:
                 continue
             try:
                 with Image.open(path) as image:
-                    pixels = np.array(image.convert("RGB"))
-            except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                    pixels = _rgb(ImageOps.exif_transpose(image))
+            except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
                 raise ClipError("decode_error", f"{path} cannot be decoded as an image: {error}.") from error
             yield Frame(index, math.nan, pixels)
 
@@ -147,6 +165,20 @@ class Clip:
             return ""
         end = "its end" if self.end_seconds is None else f"{self.end_seconds:g} s"
         return f" between {self.start_seconds or 0:g} s and {end}"
+
+
+def promised_length(container: Any, stream: Any) -> int:
+    """How many frames a container says that a stream has; 0 where it does not say."""
+    seconds = float((container.duration or 0) / 1_000_000)  # containers count in microseconds
+    return stream.frames or round(seconds * float(stream.average_rate or 0))
+
+
+def _rgb(image: Any) -> np.ndarray:
+    """8-bit RGB of an image; 16-bit grey is scaled, where Pillow would cut it off."""
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image, np.float32) / 257, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    return np.array(image.convert("RGB"))
 
 
 class _Wanted:
@@ -176,5 +208,6 @@ def _upright(frame: Any) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
 
 
-def _natural(path: Path) -> list[tuple[str, int]]:
-    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", path.name)]
+def _natural(path: Path) -> tuple[list[tuple[str, int]], str]:
+    """By numbers; the name itself decides between frame_1 and frame_01."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", path.name)], path.name

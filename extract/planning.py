@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from actiondiff.extract.backbone import Backbone
-from actiondiff.extract.clips import Clip
+from actiondiff.extract.clips import Clip, promised_length
 from actiondiff.extract.errors import ClipError
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import BLACK, Window
 from actiondiff.manifests import Manifest, Video
-from actiondiff.store import Failure, FeatureKey, FeatureStore, StoreNotFound
+from actiondiff.store import Failure, FeatureKey, FeatureStore, StoreNotFound, check_recipe, read_header
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,17 @@ def clip_of(manifest: Manifest, video: Video) -> Clip:
     return Clip(manifest.source(video), video.start_seconds, video.end_seconds)
 
 
-def make_plan(manifest: Manifest, store: Path, keys: Sequence[FeatureKey], *, retry_failed: bool = False) -> Plan:
-    """Compare a manifest with a store, which need not exist yet."""
+def make_plan(
+    manifest: Manifest, store: Path, recipe: Recipe, keys: Sequence[FeatureKey], *, retry_failed: bool = False
+) -> Plan:
+    """Compare a manifest with a store, which need not exist yet.
+
+    Raises:
+        RecipeMismatch: the store holds features of another recipe.
+    """
     try:
         there = FeatureStore(store)
+        check_recipe(store, read_header(store), recipe.to_json())
     except StoreNotFound:
         return Plan(tuple(Task(v, clip_of(manifest, v), tuple(keys)) for v in manifest.videos), (), ())
     tasks, skipped, failed = [], [], []
@@ -100,7 +107,10 @@ def _changed(store: FeatureStore, video_id: str, clip: Clip) -> Failure | None:
         return None
     if cut_alike and source.sha256 == clip.source().sha256:
         return None
-    message = f"{video_id!r} was extracted from other content than {clip.path} has now. Give it a new id."
+    what = (
+        f"other content than {clip.path} has now" if cut_alike else f"another part of {clip.path} than is asked for now"
+    )
+    message = f"{video_id!r} was extracted from {what}. Give it a new id, or extract into a new store."
     return Failure(video_id, "source_changed", message)
 
 
@@ -133,7 +143,7 @@ def promised_frames(clip: Clip) -> int:
         return len(clip.image_paths())
     frames, rate, duration_seconds = _promises(clip)
     if clip.start_seconds is None and clip.end_seconds is None:
-        return frames or round(duration_seconds * rate)
+        return frames
     return round(_span_seconds(clip, duration_seconds) * rate)
 
 
@@ -149,11 +159,12 @@ def _promises(clip: Clip) -> tuple[int, float, float]:
     import av
 
     try:
-        with av.open(str(clip.path)) as container:
+        with av.open(f"file:{clip.path}") as container:
             if not container.streams.video:
                 return 0, 0.0, 0.0
             stream = container.streams.video[0]
-            return stream.frames, float(stream.average_rate or 0), (container.duration or 0) / av.time_base
+            rate, seconds = float(stream.average_rate or 0), (container.duration or 0) / av.time_base
+            return promised_length(container, stream), rate, seconds
     except (av.FFmpegError, OSError) as error:
         raise ClipError("decode_error", f"{clip.path} cannot be opened as a video: {error}.") from error
 

@@ -30,6 +30,7 @@ class ExtractReport:
         failed: one record for every video without features, from this run or an earlier one.
         frames: sampled frames extracted in this run.
         seconds: wall time of this run, without loading weights.
+        not_tried: ids that ``on_error="fail"`` left when it stopped.
     """
 
     done: tuple[str, ...]
@@ -37,6 +38,7 @@ class ExtractReport:
     failed: tuple[Failure, ...]
     frames: int
     seconds: float
+    not_tried: tuple[str, ...] = ()
 
     @property
     def frames_per_second(self) -> float:
@@ -49,6 +51,7 @@ class ExtractReport:
             "done": len(self.done),
             "skipped": len(self.skipped),
             "failed": [asdict(failure) for failure in self.failed],
+            "not_tried": len(self.not_tried),
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(self.frames_per_second, 3),
@@ -84,9 +87,12 @@ def extract(
     began = time.perf_counter()
     recipe = backbone.recipe
     with StoreWriter(store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice) as writer:
-        plan = make_plan(manifest, store, keys, retry_failed=retry_failed)
+        plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
         done, failed, frames = _run(plan, backbone, writer, on_error, progress)
-    return ExtractReport(tuple(done), plan.skipped, (*plan.failed, *failed), frames, time.perf_counter() - began)
+    tried = {*done, *(failure.video_id for failure in failed)}
+    not_tried = tuple(task.video.video_id for task in plan.tasks if task.video.video_id not in tried)
+    seconds = time.perf_counter() - began
+    return ExtractReport(tuple(done), plan.skipped, (*plan.failed, *failed), frames, seconds, not_tried)
 
 
 def _run(

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from actiondiff import InputError
 from actiondiff.extract.images import clip_pixels
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.walk import DenoiserInput, layer_channels, walk
@@ -121,7 +122,8 @@ class SVDBackbone:
 
     def _embed(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T D"]:
         """CLIP's projected image embeddings."""
-        assert self._modules.image_encoder is not None
+        if self._modules.image_encoder is None:
+            raise InputError(f"The condition {self.recipe.condition!r} needs the image encoder, which was not loaded.")
         return self._modules.image_encoder(clip_pixels(pixels).to(self._precision)).image_embeds
 
     def _pool(self, activation: Float[Tensor, "T C H W"]) -> Float[Tensor, "T channels"]:

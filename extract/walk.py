@@ -19,8 +19,6 @@ MOTION_BUCKET = 127.0
 NOISE_AUGMENTATION = 0.02
 """Micro-conditioning of every window (what diffusers' pipeline makes of its defaults fps 7, bucket 127, 0.02)."""
 
-MIDDLE_LAYER = 13
-
 
 @dataclass(frozen=True)
 class DenoiserInput:

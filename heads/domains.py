@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from actiondiff import InputError
 from actiondiff.heads.data import first_few
-from actiondiff.heads.parts import check_apart, has_split, set_aside
+from actiondiff.heads.parts import Parts, check_apart, has_split, set_aside
 from actiondiff.heads.presets import FitConfig
 from actiondiff.manifests import Manifest, Video, grouped_folds
 
@@ -46,7 +46,8 @@ class Domains:
     def how(self) -> str:
         """In words, how training and test rows of a domain are told apart."""
         if self.folds:
-            return f"{self.folds} folds by group in each domain, last epoch"
+            grouped = any(video.group for part in self.rows.values() for video in part)
+            return f"{self.folds} folds {'by group' if grouped else 'of videos'} in each domain, last epoch"
         return "trained on split=train, tested on split=test"
 
     @property
@@ -59,10 +60,27 @@ class Domains:
         rows = self.rows[name]
         return rows.classes if self.folds else _of_split(rows, "train").classes
 
+    def parts(self, name: str, config: FitConfig) -> Parts:
+        """Training and validation rows of a domain whose ``split`` column decides."""
+        train = _of_split(self.rows[name], "train")
+        if has_split(self.rows[name], "val"):
+            return Parts(train, _of_split(self.rows[name], "val"), how="given by split=val")
+        return set_aside(train, config, tested=True)
+
+    def selections(self, config: FitConfig) -> tuple[str, ...]:
+        """For each domain, in words, what chooses the epoch."""
+        if self.folds:
+            return ()
+        parts = {name: self.parts(name, config) for name in self.names}
+        return tuple(
+            f"{name}: {'last epoch taken, ' if part.val is None else 'epoch chosen on a part '}{part.how}."
+            for name, part in parts.items()
+        )
+
     def rounds(self, name: str, config: FitConfig) -> Iterator[Round]:
         """The trainings of one domain; folds and set-aside parts follow the config's seed."""
         if not self.folds:
-            parts = set_aside(_of_split(self.rows[name], "train"), config, tested=True)
+            parts = self.parts(name, config)
             yield Round(parts.train, parts.val, {other: _of_split(rows, "test") for other, rows in self.rows.items()})
             return
         videos, root = self.rows[name].videos, self.rows[name].root

@@ -23,7 +23,7 @@ class Evaluation:
     Attributes:
         metrics: of the videos scored.
         predictions: their scores.
-        trained_on: how many of the videos the run was trained on; above 0 the metrics flatter.
+        trained_on: how many of the videos the run was trained on or chose its epoch on; above 0 the metrics flatter.
         notes: what the user should know, in sentences.
     """
 
@@ -40,7 +40,7 @@ class Evaluation:
         """For the terminal."""
         lines = [self.metrics.text(), *self.notes]
         if self.trained_on:
-            lines.append(f"{self.trained_on} of these videos were trained on: the numbers flatter.")
+            lines.append(f"{self.trained_on} of these videos were trained on or chose the epoch: the numbers flatter.")
         return "\n".join(lines)
 
 
@@ -75,7 +75,7 @@ def evaluate(
     if data.multilabel and not run.config.multilabel:
         raise InputError("This run was fitted on one label a video, and some videos here have several.")
     predictions = score(run.head, data.of_kind(run.config.multilabel), run.config.fit.loss or "", device=device)
-    trained = set(run.parts.get("train", ()))
+    trained = {*run.parts.get("train", ()), *run.parts.get("val", ())}
     notes += (store.notice,) if store.notice else ()
     return Evaluation(measure(predictions), predictions, len(trained & set(data.video_ids)), notes)
 

@@ -132,7 +132,8 @@ def fit(
 def write_result(folder: Path, result: FitResult) -> None:
     """Write everything of a run but its logs into a folder."""
     result.run.save(folder)
-    write_json(folder / "metrics.json", {name: metrics.to_dict() for name, metrics in result.metrics.items()})
+    notice = {"notice": result.run.config.details["notice"]} if result.run.config.details["notice"] else {}
+    write_json(folder / "metrics.json", {name: part.to_dict() for name, part in result.metrics.items()} | notice)
     tests = {name: part for name, part in result.predictions.items() if name != "val"}
     if tests or result.predictions:
         write_predictions(folder / "predictions.csv", tests or result.predictions)
@@ -181,6 +182,7 @@ def _run_config(
         "where": wheres,
         "videos": {name: len(part) for name, part in data.items()},
         "videos_longer_than_max_length": cut,
+        "notice": store.notice,
         "notes": [*notes, *_notes(cut, longest), *([store.notice] if store.notice else [])],
     }
     return RunConfig(

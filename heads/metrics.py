@@ -7,7 +7,7 @@ Axes: N videos, K classes.
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Predictions:
             {"video_id": video_id, "label": best, "scores": dict(zip(self.classes, row.tolist(), strict=True))}
             for video_id, best, row in zip(self.video_ids, self.best, self.scores_NK, strict=True)
         ]
+
+    def with_best_labels(self) -> "Predictions":
+        """The same scores with the best class as each video's label, where none is known."""
+        return replace(self, labels=tuple((name,) for name in self.best))
 
     def text(self) -> str:
         """For the terminal: the three best classes of each video."""

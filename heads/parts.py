@@ -9,7 +9,7 @@ from actiondiff.heads.presets import FitConfig
 from actiondiff.manifests import Manifest, Video, grouped_holdout
 
 MIN_VIDEOS_TO_SET_ASIDE = 10
-"""Where the validation part gives the only honest number there is."""
+"""Where there is no test part: the validation part then gives the only number, of the epoch it chose."""
 
 MIN_VIDEOS_BESIDE_A_TEST = 100
 """Where there is a test part: of few training videos, choosing an epoch wins less than a fifth of them would teach
@@ -37,10 +37,11 @@ class Parts:
             if part is not None:
                 check_apart(self.train, part, name)
         for name, part in self.tests.items():
-            if shared := _ids(part) & _ids(self.val or ()):
+            shared = _ids(part) & _ids(self.val or ()) or _groups(part) & _groups(self.val or ())
+            if shared:
                 raise InputError(
-                    f"A test part chooses nothing, so it shares no video with the validation part; {name} has "
-                    f"{first_few(sorted(shared))} in both. Give --val or --test other rows."
+                    f"A test part chooses nothing, so it shares no video and no group with the validation part; {name} "
+                    f"has {first_few(sorted(shared))} in both. Give --val or --test other rows."
                 )
 
     def selection(self, best_epoch: int, epochs: int) -> str:
@@ -76,6 +77,8 @@ def choose_parts(
     train_part = _train(manifest, train, [*test_parts.values(), *([val_part] if val_part else [])])
     if val_part is not None:
         return Parts(train_part, val_part, test_parts, f"given by {val}")
+    for name, part in test_parts.items():  # before a part is set aside: a group of a test part must not get there
+        check_apart(train_part, part, name)
     return set_aside(train_part, config, test_parts)
 
 

@@ -3,6 +3,7 @@
 # ruff: noqa: N806 - letters in names say the axes
 
 import logging
+import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -102,16 +103,19 @@ def score(head: Head, data: LabelledFeatures, loss: str, *, batch_size: int = 64
 
 
 def pick_device(device: str) -> str:
-    """``cuda`` or ``cpu``; ``auto`` takes the first that is there.
+    """``cuda``, ``cuda:N`` or ``cpu``; ``auto`` takes the first that is there.
 
     Raises:
         InputError: another name, or a device that is not there.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"A device is auto, cpu or cuda; got {device!r}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here. Use --device cpu.")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+        raise InputError(f"A device is auto, cpu, cuda or cuda:N; got {device!r}.")
+    if device in ("auto", "cpu"):
+        return "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
+    number = int(device.partition(":")[2] or 0)
+    if number >= torch.cuda.device_count():
+        raise InputError(f"There is no CUDA device {number} here, of {torch.cuda.device_count()}. Use --device cpu.")
+    return device
 
 
 class _Ticker(pl.Callback):
@@ -129,8 +133,8 @@ def _trainer(
 ) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=config.epochs,
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
+        accelerator="cpu" if device == "cpu" else "gpu",
+        devices=[int(device.partition(":")[2] or 0)] if device != "cpu" else 1,
         logger=False if logs is None else TensorBoardLogger(logs, name="", version="", default_hp_metric=False),
         callbacks=[_Ticker(progress)] if progress else [],
         limit_val_batches=None if validates else 0,

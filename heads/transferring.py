@@ -5,6 +5,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from actiondiff import InputError
 from actiondiff.heads.data import LabelledFeatures, choose_key, extracted, load_features
 from actiondiff.heads.domains import Domains, Round, split_domains
+from actiondiff.heads.folders import check_free
 from actiondiff.heads.matrix import TransferResult, TransferRow
 from actiondiff.heads.metrics import Metrics, Predictions, measure
 from actiondiff.heads.presets import FitConfig
@@ -33,6 +35,7 @@ def transfer(
     timestep: int | None = None,
     allow_unseen: bool = False,
     device: str = "auto",
+    out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> TransferResult:
     """Fit heads on each value of a column and test them on every one.
@@ -55,11 +58,14 @@ def transfer(
         timestep: likewise.
         allow_unseen: count videos of labels that a domain cannot train on as wrong, rather than refuse them.
         device: ``auto``, ``cpu`` or ``cuda``.
+        out: folder for table and picture, new; None writes nothing.
         progress: told after every training.
 
     Raises:
         InputError: fewer than two domains, labels of one that another lacks, a group in two, too few groups.
     """
+    if out is not None:
+        check_free(out)
     configs = [configs] if isinstance(configs, FitConfig) else list(configs)
     named = {"features": sources} if isinstance(sources, FeatureStore) else dict(sources)
     if seeds < 1 or not configs or not named:
@@ -72,10 +78,11 @@ def transfer(
     count = _Count(len(named) * len(configs) * seeds * len(domains.names) * domains.rounds_each, progress)
     rows: list[TransferRow] = []
     made: dict[str, Any] = {}
-    notes = left_out + domains.notes
+    notes = left_out + domains.notes + domains.selections(configs[0])
     used = Manifest(tuple(video for part in domains.rows.values() for video in part), manifest.root)
     for name, store in named.items():
-        key = choose_key(store, layer, timestep)
+        # A store of one key, such as a control's, has no other to choose.
+        key = choose_key(store, layer, timestep) if len(store.keys()) > 1 or len(named) == 1 else store.keys()[0]
         made[name] = {
             "layer": key.layer,
             "timestep": key.timestep,
@@ -91,7 +98,10 @@ def transfer(
                 lab = _Lab(name, replace(config, seed=seed, max_length=length), data, device, count)
                 rows += [row for domain in domains.names for row in _rows_of(lab.of(domains, domain), domains, domain)]
     details = {"by": by, "how": domains.how, "seeds": seeds, "sources": made, "fits": [c.to_dict() for c in configs]}
-    return TransferResult(tuple(rows), domains.names, by, domains.how, tuple(dict.fromkeys(notes)), details)
+    result = TransferResult(tuple(rows), domains.names, by, domains.how, tuple(dict.fromkeys(notes)), details)
+    if out is not None:
+        result.write(out)
+    return result
 
 
 def _notes(source: str, data: LabelledFeatures, length: int) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Manifest:
         Raises:
             ManifestError: a path is not there; all of them are told.
         """
-        clips = [Path(path).absolute() for path in dict.fromkeys(map(str, paths))]
+        clips = [Path(os.path.abspath(path)) for path in dict.fromkeys(map(str, paths))]  # noqa: PTH100 - resolves ".."
         if absent := [Fault(None, f"There is nothing at {clip}.") for clip in clips if not clip.exists()]:
             raise ManifestError("Every clip must be there.", tuple(absent))
         times = Counter(clip.name for clip in clips)

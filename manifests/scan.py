@@ -69,7 +69,7 @@ def scan(folder: str | os.PathLike[str]) -> Manifest:
     found = sorted(_clips_below(root, (), frozenset(), ignored), key=_natural_order)
     _check_depths(root, found)
     if ignored:
-        log.info("%d files under %s are no clips and were left out, such as %s", len(ignored), root, ignored[0])
+        log.warning("%d files under %s are no clips and were left out, such as %s", len(ignored), root, ignored[0])
     return Manifest(_videos(root, found), root)
 
 

@@ -8,7 +8,7 @@ from actiondiff.store.errors import (
     StoreNotFound,
     VideoNotFound,
 )
-from actiondiff.store.reader import FeatureStore
+from actiondiff.store.reader import FeatureStore, check_recipe, read_header
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.summary import StoreSummary, describe
 from actiondiff.store.writer import StoreWriter
@@ -27,5 +27,7 @@ __all__ = [
     "StoreWriter",
     "VideoFeatures",
     "VideoNotFound",
+    "check_recipe",
     "describe",
+    "read_header",
 ]

@@ -45,6 +45,12 @@ class FeatureStore:
         self._failures: dict[str, Failure] = {}
         self.refresh()
 
+    @property
+    def name(self) -> str:
+        """What to call the features in tables: the backbone, or the folder; marked where there is a notice."""
+        name = str(self.recipe.get("backbone", self.path.stem))
+        return f"{name} (see notice)" if self.notice else name
+
     def refresh(self) -> None:
         """Take in the parts that writers have added since."""
         names = _part_names(self.path / "parts")

@@ -1,5 +1,6 @@
 """The command line's contract: help with an example, one JSON object on stdout, documented exit codes, clear errors."""
 
+import csv
 import json
 import os
 import re
@@ -105,6 +106,8 @@ def test_the_main_job_from_folder_to_matrix(project, actiondiff):
     result = actiondiff("predict", "runs/mlp", clip, "--out", "scores.csv", "--json")
     assert result.exit_code == 0, result.stderr
     [prediction] = answer(result)["clips"]
+    [row] = csv.DictReader((project / "scores.csv").open())
+    assert row["label"] == prediction["label"]
     rows = (project / "runs" / "mlp" / "predictions.csv").read_text().splitlines()
     stored = next(row for row in rows if row.startswith(f"night/spin/{clip.stem},")).split(",")
     scores = list(prediction["scores"].values())
@@ -159,6 +162,41 @@ def test_bad_input_gets_one_clear_sentence_and_exit_code_2(arguments, said, tmp_
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+def test_a_manifest_is_not_overwritten_in_silence(tmp_path, actiondiff):
+    draw_clips(tmp_path / "clips", clips_per_action=1, frames=8, size_hw=(48, 64))
+    (tmp_path / "clips" / "manifest.csv").unlink()
+    assert actiondiff("manifest", "scan", "clips", cwd=tmp_path).exit_code == 0
+    assert actiondiff("manifest", "scan", "clips").exit_code == 0, "the same again loses nothing"
+    text = (tmp_path / "manifest.csv").read_text()
+    (tmp_path / "manifest.csv").write_text(text.replace("path,label", "path,label,group", 1).replace("spin,", "spin,,"))
+    result = actiondiff("manifest", "scan", "clips")
+    assert (result.exit_code, "--force" in result.stderr) == (2, True)
+    assert actiondiff("manifest", "scan", "clips", "--force").exit_code == 0
+    assert (tmp_path / "manifest.csv").read_text() == text
+
+
+def test_short_and_empty_clips(tmp_path, actiondiff):
+    """A clip of a single frame has features; a folder without frames is told and left out."""
+    for name, frames in (("short", 1), ("empty", 0)):
+        (tmp_path / name).mkdir()
+        for index in range(frames):
+            Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / name / f"{index}.png")
+    (tmp_path / "manifest.csv").write_text("video_id,path,label\nshort,short,a\nempty,empty,b\n")
+    result = actiondiff("extract", "--backbone", "frame-diff", "--json", cwd=tmp_path)
+    assert result.exit_code == 1
+    assert [(failure["video_id"], failure["code"]) for failure in answer(result)["failed"]] == [("empty", "no_frames")]
+    assert FeatureStore(tmp_path / "features.zarr").read("short", layer=1, timestep=0).shape == (1, 256)
+
+
+def test_a_bug_has_its_own_exit_code(tmp_path, actiondiff, monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("actiondiff.store.describe", broken)
+    result = actiondiff("store", "info", cwd=tmp_path)
+    assert result.exit_code == 70
 
 
 def test_errors_are_json_too_when_json_is_asked_for(tmp_path, actiondiff):

@@ -1,6 +1,7 @@
 """Clips are decoded as a stream, exactly as far as asked, or refused with a stable code."""
 
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -81,6 +82,39 @@ def test_text_named_mp4_is_a_decode_error(tmp_path):
 def test_a_truncated_video_is_a_decode_error(video):
     video.write_bytes(video.read_bytes()[:200])
     assert code_of(Clip(video)) == "decode_error"
+
+
+@pytest.mark.parametrize("kind", ["mp4", "avi", "mkv"])
+def test_a_video_cut_off_in_the_middle_is_told_not_taken_for_whole(tmp_path, kind):
+    path = tmp_path / f"clip.{kind}"
+    flags = {"movflags": "faststart"} if kind == "mp4" else {}
+    with av.open(str(path), "w", options=flags) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 5
+        for pixels in draw_frames(100):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert len(list(Clip(path).frames())) == 100
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    assert code_of(Clip(path)) in ("truncated", "decode_error")
+    assert list(Clip(path, 0.0, 1.0).frames()), "a part that is whole can still be used"
+
+
+def test_a_colon_in_a_name_is_no_protocol(video, tmp_path, monkeypatch):
+    video.rename(tmp_path / "take:2.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(Clip(Path("take:2.mp4")).frames())) == 61
+
+
+def test_sixteen_bit_and_turned_images_are_shown_as_they_are_meant(tmp_path):
+    Image.fromarray(np.full((8, 8), 0x8000, np.uint16)).save(tmp_path / "1.png")
+    turned = Image.fromarray(np.zeros((4, 8, 3), np.uint8))
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "2.jpg", exif=turned.getexif())
+    first, second = Clip(tmp_path).frames()
+    assert first.pixels[0, 0].tolist() == [127, 127, 127]
+    assert second.pixels.shape == (8, 4, 3)
 
 
 def test_a_broken_image_is_a_decode_error(tmp_path):

@@ -232,8 +232,10 @@ def test_rows_without_label_are_refused(bench, quick: FitConfig) -> None:
 
 def test_devices() -> None:
     assert pick_device("cpu") == "cpu"
-    with pytest.raises(InputError, match="auto, cpu or cuda"):
+    with pytest.raises(InputError, match="auto, cpu, cuda or cuda:N"):
         pick_device("tpu")
+    with pytest.raises(InputError, match="Use --device cpu"):
+        pick_device("cuda:99")
 
 
 def test_lightnings_loggers_keep_their_levels(drawn: Drawn, quick: FitConfig) -> None:

@@ -33,6 +33,21 @@ def test_the_only_honest_number_is_worth_a_part_of_few_videos(bench) -> None:
     assert alone.how == "6 training videos are too few to set some aside (10 needed)"
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_group_of_the_test_part_never_chooses_the_epoch(bench, seed: int) -> None:
+    """Not even where the set-aside part would have taken that group out of training."""
+    train = [{**row, "group": f"g{index // 10}"} for index, row in enumerate(bench.rows(120, split="train"))]
+    manifest = bench.manifest(train + [{**row, "group": "g3"} for row in bench.rows(6, split="test")])
+    with pytest.raises(InputError, match="g3"):
+        choose_parts(manifest, FitConfig(seed=seed))
+
+
+def test_validation_and_test_share_no_group(bench) -> None:
+    rows = [{**row, "group": "shared"} for split in ("val", "test") for row in bench.rows(4, split=split)]
+    with pytest.raises(InputError, match="shared"):
+        choose_parts(bench.manifest(bench.rows(6, split="train") + rows), FitConfig())
+
+
 def test_whole_groups_are_set_aside_and_every_label_stays(bench) -> None:
     rows = [{**row, "group": f"g{index // 3}"} for index, row in enumerate(bench.rows(30))]
     manifest = bench.manifest(rows)

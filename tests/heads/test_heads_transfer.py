@@ -55,7 +55,7 @@ def test_heads_sources_and_seeds(bench, quick: FitConfig, tmp_path: Path) -> Non
     table = result.table()
     assert "test lawn" in table
     assert "most frequent label" in table
-    assert "accuracy, mean ± deviation over 2 seeds; 2 folds by group in each domain, last epoch" in table
+    assert "accuracy, mean ± deviation over 2 seeds; 2 folds of videos in each domain, last epoch" in table
     result.write(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"transfer.csv", "transfer.png", "transfer.json"}
     rows = list(csv.DictReader((tmp_path / "out" / "transfer.csv").open()))
