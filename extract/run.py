@@ -155,5 +155,5 @@ def extract_clip(video_id: str, clip: Clip, backbone: Backbone, keys: Sequence[F
         clip.source(),
         np.concatenate(frame_index),
         np.concatenate(pts_seconds),
-        {key: torch.cat(parts).numpy() for key, parts in rows.items()},
+        {key: torch.cat(parts).cpu().numpy() for key, parts in rows.items()},
     )

@@ -51,7 +51,7 @@ class SVDBackbone:
     def features(
         self, window: Window, keys: Sequence[FeatureKey]
     ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
-        """Features of a window's real frames, float32 on the CPU, one (frames, channels) tensor a key.
+        """Features of a window's real frames, float32 on the device, one (frames, channels) tensor a key.
 
         A window that is not finite in half precision is done again in float32.
         """
@@ -76,7 +76,7 @@ class SVDBackbone:
                 self._modules.unet, inputs, last_layer=max(layers[timestep]), temporal=self._temporal
             ):
                 if layer in layers[timestep]:
-                    features[FeatureKey(layer, timestep)] = self._pool(activation[0, : window.real_frames]).cpu()
+                    features[FeatureKey(layer, timestep)] = self._pool(activation[0, : window.real_frames])
         return features
 
     @contextmanager
