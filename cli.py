@@ -88,6 +88,11 @@ key_options = options(
     click.option("--layer", type=int, help="Layer to read; the store's only one, or 9."),
     click.option("--t", "timestep", type=int, help="Timestep to read; the store's only one, or 20."),
 )
+videos_option = click.option(
+    "--videos", type=click.Path(path_type=Path), required=True, help="Folder with the videos, at any depth."
+)
+out_option = click.option("--out", type=click.Path(path_type=Path), default="manifest.csv", show_default=True)
+allow_missing_option = click.option("--allow-missing", is_flag=True, help="Keep rows whose video is not on disk.")
 unseen_option = click.option("--allow-unseen", is_flag=True, help="Count videos of labels never trained on as wrong.")
 
 
@@ -116,7 +121,7 @@ def manifest() -> None:
 
 @manifest.command("scan")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default="manifest.csv", show_default=True)
+@out_option
 @json_option
 def manifest_scan(folder: Path, out: Path) -> None:
     """Write a manifest of FOLDER/label/clip or FOLDER/domain/label/clip.
@@ -159,6 +164,33 @@ def manifest_check(manifest_path: Path) -> None:
     result = {"clips": len(checks), "frames": frames, "sizes": sizes, "faulty": len(faulty)}
     rows = [{**vars(check), "note": check.note} for check in checks]
     _finish({**result, "checks": rows}, "\n".join([summary, *lines]), SOME_FAILED if faulty else DONE)
+
+
+def _finish_built(built: Any, out: Path) -> None:
+    built.manifest.write(out)
+    _finish({"manifest": str(out), **built.to_dict()}, f"{built.text()}\n-> {out}")
+
+
+@manifest.command("animal-kingdom")
+@click.option("--metadata", type=click.Path(path_type=Path), required=True, help="AR_metadata.xlsx.")
+@videos_option
+@click.option("--unseen-species", is_flag=True, help="Six actions, trained on four classes of animals, tested on five.")
+@out_option
+@allow_missing_option
+@json_option
+def manifest_animal_kingdom(metadata: Path, videos: Path, out: Path, **choices: bool) -> None:
+    """Write a manifest of Animal Kingdom: all its action clips, or the unseen-species experiment.
+
+    Domain is the class of animal, group the animal named first.
+
+    \b
+    Examples:
+      actiondiff manifest animal-kingdom --metadata AR_metadata.xlsx --videos video
+      actiondiff manifest animal-kingdom --metadata AR_metadata.xlsx --videos video --unseen-species
+    """
+    from actiondiff.manifests import animal_kingdom
+
+    _finish_built(animal_kingdom(metadata, videos, **choices), out)
 
 
 @cli.command()

@@ -1,5 +1,7 @@
-"""Which clips: manifests read, written, selected from, scanned from folders, split by groups, drawn on the spot."""
+"""Which clips: manifests read, written, made of folders and of annotation files, split by groups, drawn on the spot."""
 
+from actiondiff.manifests.animal_kingdom import animal_kingdom
+from actiondiff.manifests.building import Built
 from actiondiff.manifests.draw import ACTIONS, DOMAINS, draw_clips, write_video
 from actiondiff.manifests.faults import (
     Fault,
@@ -19,6 +21,7 @@ __all__ = [
     "DOMAINS",
     "FRAME_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "Built",
     "Fault",
     "Manifest",
     "ManifestError",
@@ -27,6 +30,7 @@ __all__ = [
     "UnknownVideo",
     "Video",
     "VideoError",
+    "animal_kingdom",
     "draw_clips",
     "grouped_folds",
     "grouped_holdout",
