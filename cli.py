@@ -193,6 +193,33 @@ def manifest_animal_kingdom(metadata: Path, videos: Path, out: Path, **choices: 
     _finish_built(animal_kingdom(metadata, videos, **choices), out)
 
 
+@manifest.command("charades-ego")
+@click.option(
+    "--train", multiple=True, required=True, type=click.Path(path_type=Path), help="CSV of the training part."
+)
+@click.option("--test", multiple=True, required=True, type=click.Path(path_type=Path), help="CSV of the test part.")
+@click.option("--classes", required=True, type=click.Path(path_type=Path), help="Charades_v1_classes.txt.")
+@videos_option
+@click.option("--view", type=click.Choice(["1st", "3rd", "both"]), default="both", show_default=True)
+@click.option("--clips", is_flag=True, help="One row for each annotated action, with start and end.")
+@out_option
+@allow_missing_option
+@json_option
+def manifest_charades_ego(out: Path, **files_and_choices: Any) -> None:
+    """Write a manifest of Charades-Ego: whole videos with several labels, or one row for each annotated action.
+
+    Domain is the view, 1st or 3rd; group is the pair of videos. --train and --test may be given several times.
+
+    \b
+    Example:
+      actiondiff manifest charades-ego --train CharadesEgo_v1_train.csv --test CharadesEgo_v1_test.csv \\
+        --classes Charades_v1_classes.txt --videos CharadesEgo_v1_480
+    """
+    from actiondiff.manifests import charades_ego
+
+    _finish_built(charades_ego(**files_and_choices), out)
+
+
 @cli.command()
 @click.option("--layer", "layers", help="9, 3,6,9, 1-13 or all.  [default: 9]")
 @click.option("--t", "timesteps", help="Timesteps, likewise: 0 is the noisiest.  [default: 20]")

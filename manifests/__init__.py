@@ -2,6 +2,7 @@
 
 from actiondiff.manifests.animal_kingdom import animal_kingdom
 from actiondiff.manifests.building import Built
+from actiondiff.manifests.charades_ego import charades_ego
 from actiondiff.manifests.draw import ACTIONS, DOMAINS, draw_clips, write_video
 from actiondiff.manifests.faults import (
     Fault,
@@ -31,6 +32,7 @@ __all__ = [
     "Video",
     "VideoError",
     "animal_kingdom",
+    "charades_ego",
     "draw_clips",
     "grouped_folds",
     "grouped_holdout",

@@ -146,13 +146,13 @@ class Builder:
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.notes: list[str] = []
-        self.videos: list[Video] = []
+        self.videos: list[tuple[ClipsOnDisk, Video]] = []
         self._lines: dict[str, TableRow] = {}
 
     def add(self, row: TableRow, disk: ClipsOnDisk, path: str, **cells: Any) -> None:
         """Make a row of the manifest of a row of an annotation file, its path below the disk's folder."""
         try:
-            video = Video(path=str(disk.folder.absolute() / path), **cells)
+            video = Video(path=path, **cells)
         except VideoError as error:
             self.faults.extend(row.fault(message) for message in error.broken)
             return
@@ -160,7 +160,7 @@ class Builder:
         if first is not row:
             self.faults.append(row.fault(f"clip {video.video_id!r} stands in line {first.line} of {first.file} too."))
         else:
-            self.videos.append(video)
+            self.videos.append((disk, video))
 
     def finish(self, what: str, disks: Sequence[ClipsOnDisk], *, allow_missing: bool, **details: Any) -> Built:
         """The manifest.
@@ -180,15 +180,16 @@ class Builder:
         if missing:
             kept = f"{len(missing)} clips are not on disk; their rows are kept, and extract refuses them."
             self.notes.append(f"{kept} Missing: {shortened(missing, EXAMPLES_SHOWN)}.")
-        manifest = _below_common_folder(self.videos, [disk.folder for disk in disks])
+        manifest = self._manifest([disk.folder.absolute() for disk in disks])
         others = tuple(path for disk in disks for path in disk.extra)
         return Built(manifest, (*self.notes, *extra), missing, others, details)
 
-
-def _below_common_folder(videos: Sequence[Video], folders: Sequence[Path]) -> Manifest:
-    """Paths relative to the folder that all clips lie in, so that a written manifest can be moved with them."""
-    root = Path(os.path.commonpath([folder.absolute() for folder in folders]))
-    return Manifest(tuple(replace(v, path=Path(v.path).relative_to(root).as_posix()) for v in videos), root)
+    def _manifest(self, folders: Sequence[Path]) -> Manifest:
+        """Paths relative to the folder that all clips lie in, so that a written manifest can be moved with them."""
+        root = Path(os.path.commonpath(folders))
+        below = {folder: folder.relative_to(root) for folder in folders}
+        rows = ((below[disk.folder.absolute()], video) for disk, video in self.videos)
+        return Manifest(tuple(replace(v, path=(at / v.path).as_posix()) if at.parts else v for at, v in rows), root)
 
 
 def counted(numbers: Mapping[str, int]) -> str:
