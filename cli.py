@@ -220,6 +220,29 @@ def manifest_charades_ego(out: Path, **files_and_choices: Any) -> None:
     _finish_built(charades_ego(**files_and_choices), out)
 
 
+@manifest.command("ucf-hmdb")
+@click.option("--ucf", type=click.Path(path_type=Path), required=True, help="Folder of UCF101's videos.")
+@click.option("--hmdb", type=click.Path(path_type=Path), required=True, help="Folder of HMDB51's videos.")
+@click.option(
+    "--lists", type=click.Path(path_type=Path), help="Folder of the published lists, or of the official ones."
+)
+@out_option
+@allow_missing_option
+@json_option
+def manifest_ucf_hmdb(ucf: Path, hmdb: Path, out: Path, **choices: Any) -> None:
+    """Write a manifest of the 12 actions that UCF101 and HMDB51 share: domain is ucf or hmdb, split train or test.
+
+    Without --lists the official files of split 1 are looked for below the two folders.
+
+    \b
+    Example:
+      actiondiff manifest ucf-hmdb --ucf UCF-101 --hmdb hmdb51 --lists lists
+    """
+    from actiondiff.manifests import ucf_hmdb
+
+    _finish_built(ucf_hmdb(ucf, hmdb, **choices), out)
+
+
 @cli.command()
 @click.option("--layer", "layers", help="9, 3,6,9, 1-13 or all.  [default: 9]")
 @click.option("--t", "timesteps", help="Timesteps, likewise: 0 is the noisiest.  [default: 20]")

@@ -15,6 +15,7 @@ from actiondiff.manifests.faults import (
 from actiondiff.manifests.grouping import grouped_folds, grouped_holdout
 from actiondiff.manifests.manifest import Manifest
 from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, scan
+from actiondiff.manifests.ucf_hmdb import ucf_hmdb
 from actiondiff.manifests.video import Video
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "grouped_folds",
     "grouped_holdout",
     "scan",
+    "ucf_hmdb",
     "write_video",
 ]
