@@ -243,6 +243,84 @@ def manifest_ucf_hmdb(ucf: Path, hmdb: Path, out: Path, **choices: Any) -> None:
     _finish_built(ucf_hmdb(ucf, hmdb, **choices), out)
 
 
+manifest_argument = click.argument(
+    "manifest_path", type=click.Path(path_type=Path), default="manifest.csv", metavar="[MANIFEST]"
+)
+
+
+@manifest.command("split")
+@manifest_argument
+@click.option("--test", type=float, default=0.2, show_default=True, help="Part of the clips to test on.")
+@click.option("--val", type=float, default=0.0, show_default=True, help="Part that chooses the epoch.")
+@click.option("--group", default="group", show_default=True, help="Column whose values are never parted.")
+@click.option("--where", help="Split only these rows: column=value[,column=value...]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: MANIFEST itself]")
+@json_option
+def manifest_split(manifest_path: Path, out: Path | None, **choices: Any) -> None:
+    """Fill the column split: whole groups, every label in every part.
+
+    \b
+    Examples:
+      actiondiff manifest split --test 0.2 --val 0.1
+      actiondiff manifest split ak.csv --where split=train --test 0 --val 0.1 --out ak-val.csv
+    """
+    from actiondiff.manifests import Manifest, split_manifest
+
+    parted = split_manifest(Manifest.read(manifest_path, check_files=False), **choices)
+    parted.write(out or manifest_path)
+    names = [video.split for video in parted]
+    splits = {name: names.count(name) for name in dict.fromkeys(names)}
+    text = ", ".join(f"{clips} {name or 'without split'}" for name, clips in splits.items())
+    _finish({"manifest": str(out or manifest_path), "splits": splits}, f"{text} -> {out or manifest_path}")
+
+
+@manifest.command("merge")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MANIFEST...")
+@click.option("--prefix", "prefixes", multiple=True, help="Name for a file's ids, in order.  [default: file names]")
+@out_option
+@json_option
+def manifest_merge(paths: tuple[Path, ...], prefixes: tuple[str, ...], out: Path) -> None:
+    """Join manifests; ids and groups get a name in front, by default the file's.
+
+    \b
+    Example:
+      actiondiff manifest merge lawn.csv street.csv --out all.csv
+    """
+    from actiondiff.manifests import Manifest, merge_manifests
+
+    names = prefixes or tuple(path.stem for path in paths)
+    if len(names) != len(paths) or len(set(names)) < len(names):
+        raise click.UsageError(f"Every manifest needs a name of its own; give --prefix {len(paths)} times.")
+    parts = {name: Manifest.read(path, check_files=False) for name, path in zip(names, paths, strict=True)}
+    merged = merge_manifests(parts)
+    merged.write(out)
+    _finish({"manifest": str(out), "clips": len(merged)}, f"{len(merged)} clips of {len(paths)} manifests -> {out}")
+
+
+@manifest.command("stats")
+@manifest_argument
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw the counts as well, such as stats.png.")
+@click.option("--no-files", is_flag=True, help="Do not look for files that hold the same bytes.")
+@json_option
+def manifest_stats(manifest_path: Path, picture: Path | None, no_files: bool) -> None:
+    """Clips, seconds and labels by domain and split, with warnings of what would spoil a result.
+
+    Warns of labels missing from a split, groups in several splits, and files that hold the same bytes.
+
+    \b
+    Example:
+      actiondiff manifest stats manifest.csv --picture stats.png
+    """
+    from actiondiff.manifests import Manifest
+    from actiondiff.manifests import manifest_stats as count
+
+    stats = count(Manifest.read(manifest_path, check_files=False), compare_files=not no_files)
+    if picture is not None:
+        stats.draw(picture)
+    _finish(stats.to_dict(), stats.text())
+
+
 @cli.command()
 @click.option("--layer", "layers", help="9, 3,6,9, 1-13 or all.  [default: 9]")
 @click.option("--t", "timesteps", help="Timesteps, likewise: 0 is the noisiest.  [default: 20]")

@@ -3,6 +3,7 @@
 from actiondiff.manifests.animal_kingdom import animal_kingdom
 from actiondiff.manifests.building import Built
 from actiondiff.manifests.charades_ego import charades_ego
+from actiondiff.manifests.combining import merge_manifests, split_manifest
 from actiondiff.manifests.draw import ACTIONS, DOMAINS, draw_clips, write_video
 from actiondiff.manifests.faults import (
     Fault,
@@ -15,6 +16,7 @@ from actiondiff.manifests.faults import (
 from actiondiff.manifests.grouping import grouped_folds, grouped_holdout
 from actiondiff.manifests.manifest import Manifest
 from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, scan
+from actiondiff.manifests.stats import Stats, manifest_stats
 from actiondiff.manifests.ucf_hmdb import ucf_hmdb
 from actiondiff.manifests.video import Video
 
@@ -29,6 +31,7 @@ __all__ = [
     "ManifestError",
     "ManifestNotFound",
     "SelectionError",
+    "Stats",
     "UnknownVideo",
     "Video",
     "VideoError",
@@ -37,7 +40,10 @@ __all__ = [
     "draw_clips",
     "grouped_folds",
     "grouped_holdout",
+    "manifest_stats",
+    "merge_manifests",
     "scan",
+    "split_manifest",
     "ucf_hmdb",
     "write_video",
 ]
