@@ -243,6 +243,25 @@ def manifest_ucf_hmdb(ucf: Path, hmdb: Path, out: Path, **choices: Any) -> None:
     _finish_built(ucf_hmdb(ucf, hmdb, **choices), out)
 
 
+@manifest.command("boris")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of the media.  [default: the first FILE's]")
+@click.option("--point-seconds", type=float, default=2.0, show_default=True, help="Clip around a point event; 0: none.")
+@out_option
+@allow_missing_option
+@json_option
+def manifest_boris(files: tuple[Path, ...], out: Path, **choices: Any) -> None:
+    """Write a manifest of the bouts in BORIS projects and exported tables: label is the behaviour, group the subject.
+
+    \b
+    Example:
+      actiondiff manifest boris birds.boris --videos recordings
+    """
+    from actiondiff.manifests import boris
+
+    _finish_built(boris(files, **choices), out)
+
+
 manifest_argument = click.argument(
     "manifest_path", type=click.Path(path_type=Path), default="manifest.csv", metavar="[MANIFEST]"
 )

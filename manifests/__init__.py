@@ -1,6 +1,7 @@
 """Which clips: manifests read, written, made of folders and of annotation files, split by groups, drawn on the spot."""
 
 from actiondiff.manifests.animal_kingdom import animal_kingdom
+from actiondiff.manifests.boris import boris
 from actiondiff.manifests.building import Built
 from actiondiff.manifests.charades_ego import charades_ego
 from actiondiff.manifests.combining import merge_manifests, split_manifest
@@ -36,6 +37,7 @@ __all__ = [
     "Video",
     "VideoError",
     "animal_kingdom",
+    "boris",
     "charades_ego",
     "draw_clips",
     "grouped_folds",

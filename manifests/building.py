@@ -38,13 +38,13 @@ class ClipsOnDisk:
         for clip in find_clips(folder)[0]:
             self._clips.setdefault(key(clip.name), []).append(clip)
 
-    def path(self, name: str) -> str:
-        """Where the clip lies, or would lie, below the folder."""
+    def path(self, name: str, suffix: str | None = None) -> str:
+        """Where the clip lies, or would lie with this suffix, below the folder."""
         self._asked.add(self._key(name))
         clips = self._clips.get(self._key(name))
         if not clips:
             self.missing[name] = None
-            return f"{name}{self.suffix}"
+            return f"{name}{self.suffix if suffix is None else suffix}"
         return self._best(clips)[0].path
 
     @staticmethod

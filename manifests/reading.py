@@ -64,10 +64,10 @@ def decoded(data: bytes, path: Path) -> str:
         raise ManifestError(f"{path} is not a UTF-8 text file.", (fault,)) from error
 
 
-def numbered_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
+def numbered_rows(text: str, faults: list[Fault], delimiter: str = ",") -> Iterator[Row]:
     """Yield each row with the line in which it begins: quoted cells may hold line breaks, blank lines pass."""
     # strict: otherwise one forgotten quote swallows the rest of the file in silence.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     begins = 1
     try:
         for cells in reader:

@@ -85,6 +85,19 @@ def read_sheets(path: Path, sheets: Mapping[str, Sequence[str]], faults: list[Fa
         workbook.close()
 
 
+def read_first_sheet(path: Path, faults: list[Fault]) -> list[tuple[int, list[str]]]:
+    """The rows of a workbook's first sheet that are not empty, each with its number."""
+    workbook = _open_workbook(path)
+    if workbook is None:
+        faults.append(Fault(None, "is not an Excel workbook (.xlsx); export it again.", path.name))
+        return []
+    try:
+        rows = enumerate(workbook.worksheets[0].iter_rows(values_only=True), start=1)
+        return [(line, cells) for line, row in rows if any(cells := [_text(cell) for cell in row])]
+    finally:
+        workbook.close()
+
+
 def _open_workbook(path: Path) -> Any:
     """The workbook, read row by row; None where the file is none."""
     from zipfile import BadZipFile
