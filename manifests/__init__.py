@@ -1,5 +1,10 @@
-"""Which clips: manifests read, written, selected from, scanned from folders, split by groups, drawn on the spot."""
+"""Which clips: manifests read, written, made of folders and of annotation files, split by groups, drawn on the spot."""
 
+from actiondiff.manifests.animal_kingdom import animal_kingdom
+from actiondiff.manifests.boris import boris
+from actiondiff.manifests.building import Built
+from actiondiff.manifests.charades_ego import charades_ego
+from actiondiff.manifests.combining import merge_manifests, split_manifest
 from actiondiff.manifests.draw import ACTIONS, DOMAINS, draw_clips, write_video
 from actiondiff.manifests.faults import (
     Fault,
@@ -12,6 +17,8 @@ from actiondiff.manifests.faults import (
 from actiondiff.manifests.grouping import grouped_folds, grouped_holdout
 from actiondiff.manifests.manifest import Manifest
 from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, scan
+from actiondiff.manifests.stats import Stats, manifest_stats
+from actiondiff.manifests.ucf_hmdb import ucf_hmdb
 from actiondiff.manifests.video import Video
 
 __all__ = [
@@ -19,17 +26,26 @@ __all__ = [
     "DOMAINS",
     "FRAME_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "Built",
     "Fault",
     "Manifest",
     "ManifestError",
     "ManifestNotFound",
     "SelectionError",
+    "Stats",
     "UnknownVideo",
     "Video",
     "VideoError",
+    "animal_kingdom",
+    "boris",
+    "charades_ego",
     "draw_clips",
     "grouped_folds",
     "grouped_holdout",
+    "manifest_stats",
+    "merge_manifests",
     "scan",
+    "split_manifest",
+    "ucf_hmdb",
     "write_video",
 ]

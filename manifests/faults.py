@@ -14,15 +14,18 @@ class Fault:
     """One broken rule.
 
     Attributes:
-        line: line of the CSV file in which the row begins, counted from 1; None where no file is involved.
+        line: line of the CSV file or sheet in which the row begins, counted from 1; None where no file is involved.
         message: the rule, what came instead, and the remedy.
+        file: which file, where several are read together.
     """
 
     line: int | None
     message: str
+    file: str = ""
 
     def __str__(self) -> str:
-        return self.message if self.line is None else f"line {self.line}: {self.message}"
+        place = ", ".join([*([self.file] if self.file else []), *([f"line {self.line}"] if self.line else [])])
+        return f"{place}: {self.message}" if place else self.message
 
 
 class VideoError(InputError):
@@ -67,8 +70,8 @@ class UnknownVideo(InputError, KeyError):
         return str(self.args[0])
 
 
-def shortened(values: Sequence[str]) -> str:
-    """List values for a message: the first twenty, and how many more there are."""
-    hidden = len(values) - VALUES_SHOWN
-    listed = ", ".join(values[:VALUES_SHOWN]) or "(nothing)"
+def shortened(values: Sequence[str], shown: int = VALUES_SHOWN) -> str:
+    """List values for a message: the first ones, and how many more there are."""
+    hidden = len(values) - shown
+    listed = ", ".join(values[:shown]) or "(nothing)"
     return f"{listed} and {hidden} more" if hidden > 0 else listed

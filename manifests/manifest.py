@@ -70,6 +70,14 @@ class Manifest:
         """Where the video's file or frame folder lies."""
         return self.root / video.path
 
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """What the manifest says: every column of every row, paths made absolute."""
+        columns = [column for column in self.columns if column != "path"]
+        return tuple(
+            (os.path.abspath(self.source(video)), *(video.column(column) for column in columns))  # noqa: PTH100
+            for video in self.videos
+        )
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The required columns, the optional ones that a row fills, and the further ones in order of appearance."""

@@ -24,7 +24,7 @@ def read_videos(path: Path, *, check_files: bool) -> tuple[Video, ...]:
         ManifestError: the file or some of its rows break a rule; all faults are told.
     """
     faults: list[Fault] = []
-    rows = _numbered_rows(_read_text(path), faults)
+    rows = numbered_rows(_read_text(path), faults)
     header = _checked_header(path, rows, faults)
     videos = list(_videos(header, rows, path.parent if check_files else None, faults))
     if not videos and not faults:
@@ -47,10 +47,15 @@ def _read_text(path: Path) -> str:
             f"There is no manifest at {path}. Name one with --manifest, "
             f"or make one from a folder of clips: actiondiff manifest scan DIR --out {path}"
         ) from error
-    return _decoded(data, path)
+    return decoded(data, path)
 
 
-def _decoded(data: bytes, path: Path) -> str:
+def decoded(data: bytes, path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        ManifestError: it is none; the line of the first foreign byte is told.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -59,10 +64,10 @@ def _decoded(data: bytes, path: Path) -> str:
         raise ManifestError(f"{path} is not a UTF-8 text file.", (fault,)) from error
 
 
-def _numbered_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
+def numbered_rows(text: str, faults: list[Fault], delimiter: str = ",") -> Iterator[Row]:
     """Yield each row with the line in which it begins: quoted cells may hold line breaks, blank lines pass."""
     # strict: otherwise one forgotten quote swallows the rest of the file in silence.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     begins = 1
     try:
         for cells in reader:

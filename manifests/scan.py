@@ -40,6 +40,11 @@ class FoundClip:
         return "/".join(self.parts)
 
     @property
+    def name(self) -> str:
+        """The last part of `short_id`: what annotation files call the clip."""
+        return self.parts[-1] if self.is_folder else Path(self.parts[-1]).stem
+
+    @property
     def short_id(self) -> str:
         """The path without a video file's suffix; a folder's dot is part of its name."""
         return self.path if self.is_folder else self.path[: -len(Path(self.path).suffix)]
@@ -65,12 +70,17 @@ def scan(folder: str | os.PathLike[str]) -> Manifest:
         raise ManifestNotFound(f"There is no folder {root}. {RULE}.")
     if not root.is_dir():
         raise ManifestError(f"{root} is a file, not a folder. {RULE}.")
-    ignored: list[Path] = []
-    found = sorted(_clips_below(root, (), frozenset(), ignored), key=_natural_order)
+    found, ignored = find_clips(root)
     _check_depths(root, found)
     if ignored:
         log.warning("%d files under %s are no clips and were left out, such as %s", len(ignored), root, ignored[0])
     return Manifest(_videos(root, found), root)
+
+
+def find_clips(folder: Path) -> tuple[list[FoundClip], list[Path]]:
+    """The clips at any depth below a folder, in natural order, and the files that are none."""
+    ignored: list[Path] = []
+    return sorted(_clips_below(folder, (), frozenset(), ignored), key=_natural_order), ignored
 
 
 def _clips_below(
