@@ -458,7 +458,7 @@ def _bar(unit: str) -> Callable[..., None]:
 
 @cli.group()
 def store() -> None:
-    """Look into a feature store.
+    """Look into a feature store, and look after it.
 
     \b
     Example:
@@ -466,8 +466,14 @@ def store() -> None:
     """
 
 
+CHECK_EPILOG = "Exit codes: 0 nothing is damaged, 1 something is (it is listed), 2 bad input or usage, 130 interrupted."
+store_argument = click.argument(
+    "store_path", type=click.Path(path_type=Path), default="features.zarr", metavar="[STORE]"
+)
+
+
 @store.command("info")
-@click.argument("store_path", type=click.Path(path_type=Path), default="features.zarr", metavar="[STORE]")
+@store_argument
 @json_option
 def store_info(store_path: Path) -> None:
     """What a store holds: videos, layers, timesteps, recipe, failures.
@@ -480,6 +486,26 @@ def store_info(store_path: Path) -> None:
 
     summary = describe(store_path)
     _finish(summary.to_dict(), summary.text())
+
+
+@store.command("verify", epilog=CHECK_EPILOG)
+@store_argument
+@click.option("--drop-damaged", is_flag=True, help="Put damaged parts away: extract then makes their videos anew.")
+@json_option
+def store_verify(store_path: Path, drop_damaged: bool) -> None:
+    """Read every byte of a store and compare it with its checksums. Exit 1 names what is damaged.
+
+    Finds changed bytes and files that are cut, missing or strange, and says which videos they touch.
+
+    \b
+    Examples:
+      actiondiff store verify features.zarr
+      actiondiff store verify features.zarr --drop-damaged; actiondiff extract --layer 9 --t 20
+    """
+    from actiondiff.store import verify
+
+    check = verify(store_path, drop_damaged=drop_damaged)
+    _finish(check.to_dict(), check.text(), DONE if check.good else SOME_FAILED)
 
 
 @cli.command()

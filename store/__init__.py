@@ -1,9 +1,11 @@
 """Features on disk: one Zarr v3 hierarchy, written in immutable parts, read through memory maps."""
 
+from actiondiff.store.checking import Damage, StoreCheck, verify
 from actiondiff.store.errors import (
     FeatureValueError,
     KeyNotFound,
     RecipeMismatch,
+    StoreBusy,
     StoreError,
     StoreNotFound,
     VideoNotFound,
@@ -14,6 +16,7 @@ from actiondiff.store.summary import StoreSummary, describe
 from actiondiff.store.writer import StoreWriter
 
 __all__ = [
+    "Damage",
     "Failure",
     "FeatureKey",
     "FeatureStore",
@@ -21,6 +24,8 @@ __all__ = [
     "KeyNotFound",
     "RecipeMismatch",
     "Source",
+    "StoreBusy",
+    "StoreCheck",
     "StoreError",
     "StoreNotFound",
     "StoreSummary",
@@ -28,4 +33,5 @@ __all__ = [
     "VideoFeatures",
     "VideoNotFound",
     "describe",
+    "verify",
 ]

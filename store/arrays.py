@@ -193,8 +193,21 @@ def read_json(path: Path) -> Any:
         StoreError: where it is not there or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read as JSON ({error}).") from error
+    return parse_json(path, content)
+
+
+def parse_json(path: Path, content: bytes) -> Any:
+    """What the document at ``path`` says.
+
+    Raises:
+        StoreError: where it is no JSON.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:
         raise StoreError(f"{path} cannot be read as JSON ({error}).") from error
 
 

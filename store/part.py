@@ -21,13 +21,13 @@ from actiondiff.store.arrays import (
     dump_json,
     group_metadata,
     map_features,
+    parse_json,
     read_array,
-    read_json,
     write_array,
     write_features,
     write_file,
 )
-from actiondiff.store.errors import StoreError
+from actiondiff.store.errors import PartGone, StoreError
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.staging import fsync_folder, staged
 
@@ -119,6 +119,51 @@ def attributes_checksum(attributes: dict[str, Any]) -> str:
     return f"{google_crc32c.value(dump_json(rest)):08x}"
 
 
+_INDEX_BEGINS, _INDEX_ENDS = b'{"attributes":{"crc32c":"', b'},"node_type":"group","zarr_format":3}'
+
+
+def _is_whole(content: bytes, attributes: dict[str, Any]) -> bool:
+    """Whether the attributes are those that were written.
+
+    In the store's own spelling their bytes stand in the file as they were summed up; only what another tool has
+    rewritten must be spelled again, which takes longer than parsing.
+    """
+    checksum, start = attributes["crc32c"], len(_INDEX_BEGINS) + len('01234567",')
+    if content.startswith(_INDEX_BEGINS) and content.endswith(_INDEX_ENDS):
+        found = google_crc32c.extend(google_crc32c.value(b"{"), content[start : -len(_INDEX_ENDS)])
+        if f"{google_crc32c.extend(found, b'}'):08x}" == checksum:
+            return True
+    return checksum == attributes_checksum(attributes)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """A part's attributes, compared with their checksum.
+
+    Raises:
+        PartGone: where there is no such part (any more).
+        StoreError: where the index is missing, damaged or not of format 1.
+    """
+    path = folder / "zarr.json"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        kind = StoreError if folder.exists() else PartGone
+        raise kind(f"{path} is missing: the part is damaged, or was merged or dropped meanwhile.") from error
+    document = parse_json(path, content)
+    try:
+        attributes = document["attributes"]
+        if not _is_whole(content, attributes):
+            raise StoreError(f"{path} is damaged: the checksum of its attributes does not match.")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} is not the index of a part of format 1 ({error!r}).") from error
+    return attributes
+
+
+def files_of(attributes: dict[str, Any]) -> dict[str, FileRecord]:
+    """Size and checksum of every file of a part but its index, by path, from its attributes."""
+    return {name: FileRecord(size, int(checksum, 16)) for name, (size, checksum) in attributes["files"].items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part opened for reading; its arrays are read or mapped when first asked for.
@@ -131,11 +176,12 @@ class Part:
     row_offsets: list[int]
     keys: frozenset[FeatureKey]
     failures: tuple[Failure, ...]
+    supersedes: tuple[str, ...] = ()
     _layers: dict[int, tuple[np.ndarray, tuple[int, ...]]] = field(default_factory=dict, init=False, repr=False)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # to another process goes the index, never the features
-        return Part, (self.folder, self.video_ids, self.row_offsets, self.keys, self.failures)
+        return Part, (self.folder, self.video_ids, self.row_offsets, self.keys, self.failures, self.supersedes)
 
     @classmethod
     def open(cls, folder: Path) -> "Part":
@@ -144,21 +190,18 @@ class Part:
         Raises:
             StoreError: where the index is missing, damaged or not of format 1.
         """
-        path = folder / "zarr.json"
-        document = read_json(path)
+        attributes = read_index(folder)
         try:
-            attributes = document["attributes"]
-            if attributes["crc32c"] != attributes_checksum(attributes):
-                raise StoreError(f"{path} is damaged: the checksum of its attributes does not match.")
             return cls(
                 folder,
                 attributes["video_ids"],
                 attributes["row_offsets"],
                 frozenset(FeatureKey(layer, timestep) for layer, timestep in attributes["keys"]),
                 tuple(Failure(**failure) for failure in attributes["failures"]),
+                tuple(attributes.get("supersedes", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} is not the index of a part of format 1 ({error!r}).") from error
+            raise StoreError(f"{folder / 'zarr.json'} is not the index of a part of format 1 ({error!r}).") from error
 
     def rows(self, position: int) -> slice:
         """Which rows the part's video number ``position`` has."""

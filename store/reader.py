@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
@@ -47,7 +48,7 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Take in the parts that writers have added since."""
-        names = _part_names(self.path / "parts")
+        names = part_names(self.path / "parts")
         new = [name for name in names if name not in self._parts]
         if not new and len(names) == len(self._parts):
             return
@@ -166,13 +167,21 @@ def read_header(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} has format {version}; this version of actiondiff reads format {FORMAT_VERSION}. Update actiondiff."
         )
+    if header.get("crc32c", header_checksum(header)) != header_checksum(header):
+        raise StoreError(f"{path / 'zarr.json'} is damaged: the checksum of its header does not match.")
     recipe = header.get("recipe")
     if not isinstance(recipe, dict) or header.get("fingerprint") != recipe_fingerprint(recipe):
         raise StoreError(f"{path / 'zarr.json'} is damaged: its fingerprint is not the one of its recipe.")
     return header
 
 
-def _part_names(folder: Path) -> list[str]:
+def header_checksum(header: Mapping[str, Any]) -> str:
+    """CRC-32C, in hex, of a header (without its own checksum) in the store's spelling of JSON."""
+    rest = {name: value for name, value in header.items() if name != "crc32c"}
+    return f"{google_crc32c.value(dump_json(rest)):08x}"
+
+
+def part_names(folder: Path) -> list[str]:
     """Names of the parts, oldest first; anything else in the folder is none of a reader's business."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("part-"))
@@ -182,10 +191,10 @@ def _part_names(folder: Path) -> list[str]:
 
 def recipe_fingerprint(recipe: Mapping[str, Any]) -> str:
     """Hex SHA-256 of a recipe: two recipes agree exactly when their fingerprints do."""
-    return hashlib.sha256(dump_json(_as_json(recipe))).hexdigest()
+    return hashlib.sha256(dump_json(as_json(recipe))).hexdigest()
 
 
-def _as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """As it reads from JSON, where tuples are lists and names are strings."""
     return json.loads(dump_json(dict(recipe)))
 
@@ -198,7 +207,7 @@ def check_recipe(path: Path, header: Mapping[str, Any], recipe: Mapping[str, Any
     """
     if header["fingerprint"] == recipe_fingerprint(recipe):
         return
-    there, asked = _spelled(header["recipe"]), _spelled(_as_json(recipe))
+    there, asked = _spelled(header["recipe"]), _spelled(as_json(recipe))
     names = [name for name in sorted(there.keys() | asked.keys()) if there.get(name) != asked.get(name)]
     differences = ", ".join(
         f"{name} {there.get(name, 'not given')} (asked for: {asked.get(name, 'not given')})" for name in names

@@ -1,12 +1,15 @@
 """Where things are prepared: folders under ``.writing`` that no reader looks at, named after the process at work."""
 
+import fcntl
 import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from actiondiff.store.errors import StoreBusy
 
 STAGING = ".writing"
 
@@ -38,6 +41,35 @@ def clear_staging(store: Path) -> None:
         if _owner_is_gone(folder.name):
             _remove(folder)
     _remove_if_empty(store / STAGING)
+
+
+@contextmanager
+def only_one(store: Path) -> Iterator[None]:
+    """No second process of this machine may put parts away meanwhile. A kill lets go; writers and readers need not ask.
+
+    Raises:
+        StoreBusy: where another one is at it.
+    """
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreBusy(f"Another process is merging or dropping parts of {store}. Try again later.") from error
+        except OSError:  # a file system without locks: two that merge the same parts lose nothing, but may do it twice
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def retire(store: Path, folders: Iterable[Path]) -> None:
+    """Take parts out of the store, each in one rename, and then away; mapped arrays of theirs can still be read."""
+    with staged(store, f"dead-{secrets.token_hex(4)}") as grave:
+        for folder in folders:
+            with suppress(FileNotFoundError):  # somebody else was faster
+                folder.rename(grave / folder.name)
+        fsync_folder(store / "parts")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -15,7 +15,14 @@ from actiondiff import InputError
 from actiondiff.store.arrays import group_metadata, write_file
 from actiondiff.store.errors import FeatureValueError
 from actiondiff.store.part import write_part
-from actiondiff.store.reader import FORMAT_VERSION, check_recipe, read_header, recipe_fingerprint
+from actiondiff.store.reader import (
+    FORMAT_VERSION,
+    as_json,
+    check_recipe,
+    header_checksum,
+    read_header,
+    recipe_fingerprint,
+)
 from actiondiff.store.records import Failure, FeatureKey, VideoFeatures
 from actiondiff.store.staging import STAGING, clear_staging, fsync_folder, staged
 
@@ -133,12 +140,13 @@ def create_store(path: Path, recipe: Mapping[str, Any], notice: str = "") -> Non
     """
     if not (path / "zarr.json").exists():
         _check_vacant(path)
-        header = {
+        header: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
-            "recipe": dict(recipe),
+            "recipe": as_json(recipe),
             "fingerprint": recipe_fingerprint(recipe),
             "notice": notice,
         }
+        header["crc32c"] = header_checksum(header)
         (path / "parts").mkdir(parents=True, exist_ok=True)
         _write_once(path, "parts/zarr.json", group_metadata({}))
         _write_once(path, "zarr.json", group_metadata({"actiondiff": header}))
