@@ -10,6 +10,7 @@ from actiondiff.store.errors import (
     StoreNotFound,
     VideoNotFound,
 )
+from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.summary import StoreSummary, describe
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureStore",
     "FeatureValueError",
     "KeyNotFound",
+    "RaggedFeatures",
     "RecipeMismatch",
     "Source",
     "StoreBusy",

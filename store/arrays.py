@@ -127,6 +127,72 @@ def _shard_index(chunks: int, chunk_bytes: int) -> bytes:
     return index + google_crc32c.value(index).to_bytes(4, "little")
 
 
+@dataclass(frozen=True)
+class FeatureFile:
+    """One layer's features on disk.
+
+    Attributes:
+        path: the file of all values.
+        dtype: of the values.
+        timesteps: what the first axis stands for.
+        shard: the block as it lies: (timesteps, padded rows, channels).
+        rows: how many rows are none of the padding.
+    """
+
+    path: Path
+    dtype: np.dtype
+    timesteps: tuple[int, ...]
+    shard: tuple[int, int, int]
+    rows: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "FeatureFile":
+        """Read the metadata, and make sure that the file is what they say.
+
+        Raises:
+            StoreError: where the array is not laid out as :func:`write_features` does, or its file is not whole.
+        """
+        metadata = read_json(folder / "zarr.json")
+        try:
+            timesteps, rows, channels = metadata["shape"]
+            shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+            sharding = metadata["codecs"][0]["configuration"]
+            contiguous = sharding["codecs"] == [_BYTES_CODEC] and sharding["chunk_shape"][::2] == [1, channels]
+            numbers = tuple(metadata["attributes"]["timesteps"])
+            dtype = np.dtype(_DTYPES[metadata["data_type"]])
+            chunk_bytes = sharding["chunk_shape"][1] * channels * dtype.itemsize
+            chunks = timesteps * (shard[1] // sharding["chunk_shape"][1])
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{folder / 'zarr.json'} is not a feature array of format 1 ({error!r}).") from error
+        if not contiguous or len(numbers) != timesteps:
+            raise StoreError(f"{folder} is not an uncompressed feature array of format 1; this version cannot read it.")
+        path = folder / "c/0/0/0"
+        _check_shard(path, chunks, chunk_bytes)
+        return cls(path, dtype, numbers, shard, rows)
+
+    def map(self) -> np.ndarray:
+        """A read-only view (timesteps, rows, channels) of the file, of which nothing is read yet."""
+        return np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=self.shard))[:, : self.rows]
+
+    def read_into(self, timestep: int, runs: Iterable[tuple[int, int]], out: np.ndarray) -> None:
+        """Fill ``out`` with the rows of the runs (start, stop), one run after another.
+
+        The kernel copies straight into ``out``; through a map it would first have to make every page known.
+        """
+        row_bytes = self.shard[2] * self.dtype.itemsize
+        first = self.timesteps.index(timestep) * self.shard[1]
+        content, at = out.reshape(-1).view(np.uint8).data, 0
+        with self.path.open("rb", buffering=0) as file:
+            for start, stop in runs:
+                file.seek((first + start) * row_bytes)
+                end = at + (stop - start) * row_bytes
+                while at < end:
+                    size = file.readinto(content[at:end])
+                    if not size:
+                        raise StoreError(f"{self.path} is damaged: it ends before its rows do.")
+                    at += size
+
+
 def map_features(folder: Path) -> tuple[np.ndarray, tuple[int, ...]]:
     """Map one layer's features into memory, without reading them.
 
@@ -134,25 +200,10 @@ def map_features(folder: Path) -> tuple[np.ndarray, tuple[int, ...]]:
         a read-only view (timesteps, rows, channels), and the timesteps of its first axis.
 
     Raises:
-        StoreError: where the array is not laid out as :func:`write_features` does, or its file is not whole.
+        StoreError: as :meth:`FeatureFile.open`.
     """
-    metadata = read_json(folder / "zarr.json")
-    try:
-        timesteps, rows, channels = metadata["shape"]
-        shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
-        sharding = metadata["codecs"][0]["configuration"]
-        contiguous = sharding["codecs"] == [_BYTES_CODEC] and sharding["chunk_shape"][::2] == [1, channels]
-        numbers = tuple(metadata["attributes"]["timesteps"])
-        dtype = np.dtype(_DTYPES[metadata["data_type"]])
-        chunk_bytes = sharding["chunk_shape"][1] * channels * dtype.itemsize
-        chunks = timesteps * (shard[1] // sharding["chunk_shape"][1])
-    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{folder / 'zarr.json'} is not a feature array of format 1 ({error!r}).") from error
-    if not contiguous or len(numbers) != timesteps:
-        raise StoreError(f"{folder} is not an uncompressed feature array of format 1; this version cannot read it.")
-    path = folder / "c/0/0/0"
-    _check_shard(path, chunks, chunk_bytes)
-    return np.asarray(np.memmap(path, dtype, mode="r", shape=shard))[:, :rows], numbers
+    file = FeatureFile.open(folder)
+    return file.map(), file.timesteps
 
 
 def _check_shard(path: Path, chunks: int, chunk_bytes: int) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from actiondiff.store.arrays import FileRecord, group_metadata
 from actiondiff.store.errors import StoreError, StoreNotFound
+from actiondiff.store.index import part_names
 from actiondiff.store.part import Part, files_of, read_index
-from actiondiff.store.reader import FeatureStore, part_names, read_header
+from actiondiff.store.reader import FeatureStore, read_header
 from actiondiff.store.staging import STAGING, only_one, retire
 
 READ_BYTES = 8 * 2**20
@@ -28,7 +29,7 @@ class Damage:
 
     Attributes:
         kind: ``header``, ``index`` (of a part), ``missing``, ``size``, ``changed`` or ``unreadable`` (a part's file),
-            ``extra`` (a file that nobody wrote here), ``respelled`` (a ``zarr.json`` of the same values in other bytes).
+            ``extra`` (a file that nobody wrote here), ``respelled`` (a ``zarr.json`` of the same values, else spelled).
         file: its path in the store.
         message: what was found, for people.
         part: the part's name, empty for what stands outside of parts.

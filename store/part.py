@@ -8,7 +8,9 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,10 @@ import google_crc32c
 import numpy as np
 
 from actiondiff.store.arrays import (
+    FeatureFile,
     FileRecord,
     dump_json,
     group_metadata,
-    map_features,
     parse_json,
     read_array,
     write_array,
@@ -71,8 +73,8 @@ def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str) -> 
         timesteps = tuple(key.timestep for key in keys if key.layer == layer)
         blocks = [[video.features[FeatureKey(layer, t)] for video in videos] for t in timesteps]
         keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype))
-    for name, (array, axes) in _origins(videos).items():
-        keep(name, write_array(folder / name, array, axes))
+    for name, (values, axes) in _origins(videos).items():
+        keep(name, write_array(folder / name, values, axes))
     return files
 
 
@@ -169,15 +171,24 @@ class Part:
     """A part opened for reading; its arrays are read or mapped when first asked for.
 
     Threads may share it: the worst that can happen is that two of them map the same file.
+
+    Attributes:
+        folder: where it lies.
+        video_ids: its videos, in the order of their rows.
+        row_offsets: one number more than videos: where the rows of each begin.
+        keys: what every one of its videos has.
+        failures: videos that could not be extracted.
+        supersedes: names of the parts that it was merged from, which readers leave out.
+        mapped: the layers that are mapped, by layer and timestep; :meth:`forget` unmaps.
     """
 
     folder: Path
     video_ids: list[str]
-    row_offsets: list[int]
+    row_offsets: "array[int]"
     keys: frozenset[FeatureKey]
     failures: tuple[Failure, ...]
     supersedes: tuple[str, ...] = ()
-    _layers: dict[int, tuple[np.ndarray, tuple[int, ...]]] = field(default_factory=dict, init=False, repr=False)
+    mapped: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # to another process goes the index, never the features
@@ -188,6 +199,7 @@ class Part:
         """Read a part's index.
 
         Raises:
+            PartGone: where there is no such part (any more).
             StoreError: where the index is missing, damaged or not of format 1.
         """
         attributes = read_index(folder)
@@ -195,7 +207,7 @@ class Part:
             return cls(
                 folder,
                 attributes["video_ids"],
-                attributes["row_offsets"],
+                array("q", attributes["row_offsets"]),
                 frozenset(FeatureKey(layer, timestep) for layer, timestep in attributes["keys"]),
                 tuple(Failure(**failure) for failure in attributes["failures"]),
                 tuple(attributes.get("supersedes", ())),
@@ -207,15 +219,33 @@ class Part:
         """Which rows the part's video number ``position`` has."""
         return slice(self.row_offsets[position], self.row_offsets[position + 1])
 
-    def features(self, key: FeatureKey) -> np.ndarray:
-        """A mapped view (rows, channels) of all the part's videos, one after another."""
-        if key.layer not in self._layers:
-            self._layers[key.layer] = map_features(self.folder / f"layer_{key.layer:02d}")
-        array, timesteps = self._layers[key.layer]
-        if key.timestep not in timesteps or array.shape[1] != self.row_offsets[-1]:
-            folder = self.folder / f"layer_{key.layer:02d}"
+    def file(self, layer: int) -> FeatureFile:
+        """One layer's file.
+
+        Raises:
+            PartGone: where the part has been merged or dropped.
+            StoreError: where the file is damaged or does not fit the part's index.
+        """
+        folder = self.folder / f"layer_{layer:02d}"
+        with self._there():
+            file = FeatureFile.open(folder)
+        timesteps = {key.timestep for key in self.keys if key.layer == layer}
+        if file.rows != self.row_offsets[-1] or set(file.timesteps) != timesteps:
             raise StoreError(f"{folder} is damaged: its shape is not the one that the part's index tells of.")
-        return array[timesteps.index(key.timestep)]
+        return file
+
+    def features(self, key: FeatureKey) -> np.ndarray:
+        """A view (rows, channels) of all the part's videos, mapped anew; errors as :meth:`file`."""
+        file = self.file(key.layer)
+        with self._there():
+            views = {(key.layer, t): view for t, view in zip(file.timesteps, file.map(), strict=True)}
+        self.mapped.update(views)
+        return views[key.layer, key.timestep]
+
+    def forget(self, layer: int) -> None:
+        """Unmap a layer, as soon as no view of it is in use."""
+        for name in [name for name in list(self.mapped) if name[0] == layer]:
+            self.mapped.pop(name, None)
 
     @property
     def frame_index(self) -> np.ndarray:
@@ -237,8 +267,19 @@ class Part:
 
     def _array(self, name: str) -> np.ndarray:
         if name not in self._arrays:
-            self._arrays[name] = read_array(self.folder / name)
+            with self._there():
+                self._arrays[name] = read_array(self.folder / name)
         return self._arrays[name]
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """Tell a part that was merged or dropped since its index was read from a damaged one."""
+        try:
+            yield
+        except (StoreError, OSError) as error:
+            if self.folder.exists():
+                raise
+            raise PartGone(f"{self.folder} is gone: it was merged or dropped since it was opened.") from error
 
     @property
     def size_bytes(self) -> int:

@@ -75,12 +75,12 @@ class StoreWriter:
         Raises:
             FeatureValueError: a value is not finite, or overflows the store's dtype.
         """
-        self._check_values(video)
+        features = {key: self._stored(video.video_id, key, array) for key, array in video.features.items()}
         if self._videos and _channels(self._videos[0]) != _channels(video):
             self.commit()
         self._start_clock()
-        features = {key: np.asarray(array, self._dtype) for key, array in video.features.items()}
-        self._videos.append(dataclasses.replace(video, features=features))
+        same = all(features[key] is array for key, array in video.features.items())
+        self._videos.append(video if same else dataclasses.replace(video, features=features))
         self._failures.pop(video.video_id, None)
         self._bytes += sum(array.size for array in video.features.values()) * np.dtype(self._dtype).itemsize
         self._commit_if_due()
@@ -115,20 +115,34 @@ class StoreWriter:
         if self._bytes >= self._part_bytes or time.monotonic() - self._since_seconds >= self._part_seconds:
             self.commit()
 
-    def _check_values(self, video: VideoFeatures) -> None:
+    def _stored(self, video_id: str, key: FeatureKey, array: np.ndarray) -> np.ndarray:
+        """The array in the store's dtype, after making sure that it holds the values.
+
+        Read as integers, all finite values but the largest come before it, and NaN and infinity behind: two maxima
+        of integers, of both signs, take a tenth of the time that comparing float16 takes.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = np.ascontiguousarray(array, self._dtype)
+        size = 8 * stored.itemsize
+        largest = int(np.finfo(self._dtype).max.view(f"uint{size}"))
+        positive, negative = stored.view(f"int{size}").max(), stored.view(f"uint{size}").max()
+        if positive >= largest or negative >= largest + 2 ** (size - 1):
+            self._check_values(video_id, key, array)
+        return stored
+
+    def _check_values(self, video_id: str, key: FeatureKey, array: np.ndarray) -> None:
         limit = float(np.finfo(self._dtype).max)
-        for key, array in video.features.items():
-            largest = float(np.max(np.abs(array), initial=0.0))
-            if not np.isfinite(largest):
-                raise FeatureValueError(
-                    "not_finite", f"Features must be finite; {video.video_id!r} has NaN or infinity at {key}."
-                )
-            if largest > limit:
-                raise FeatureValueError(
-                    "overflow",
-                    f"{self._dtype} holds values up to {limit:.6g}; {video.video_id!r} reaches {largest:.6g} at {key}. "
-                    "Make a store with --store-dtype float32.",
-                )
+        largest = float(np.max(np.abs(array), initial=0.0))
+        if not np.isfinite(largest):
+            raise FeatureValueError(
+                "not_finite", f"Features must be finite; {video_id!r} has NaN or infinity at {key}."
+            )
+        if largest > limit:
+            raise FeatureValueError(
+                "overflow",
+                f"{self._dtype} holds values up to {limit:.6g}; {video_id!r} reaches {largest:.6g} at {key}. "
+                "Make a store with --store-dtype float32.",
+            )
 
 
 def create_store(path: Path, recipe: Mapping[str, Any], notice: str = "") -> None:
