@@ -508,6 +508,22 @@ def store_verify(store_path: Path, drop_damaged: bool) -> None:
     _finish(check.to_dict(), check.text(), DONE if check.good else SOME_FAILED)
 
 
+@store.command("compact", epilog=CHECK_EPILOG)
+@store_argument
+@json_option
+def store_compact(store_path: Path) -> None:
+    """Merge small parts into large ones, while others read and write. Exit 1 if damaged parts had to be left.
+
+    \b
+    Example:
+      actiondiff store compact features.zarr
+    """
+    from actiondiff.store import compact
+
+    result = compact(store_path)
+    _finish(result.to_dict(), result.text(), SOME_FAILED if result.damaged else DONE)
+
+
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for everything.  [default: actiondiff-demo]")
 @json_option

@@ -1,6 +1,7 @@
 """Features on disk: one Zarr v3 hierarchy, written in immutable parts, read through memory maps."""
 
 from actiondiff.store.checking import Damage, StoreCheck, verify
+from actiondiff.store.compacting import Compaction, compact
 from actiondiff.store.errors import (
     FeatureValueError,
     KeyNotFound,
@@ -17,6 +18,7 @@ from actiondiff.store.summary import StoreSummary, describe
 from actiondiff.store.writer import StoreWriter
 
 __all__ = [
+    "Compaction",
     "Damage",
     "Failure",
     "FeatureKey",
@@ -34,6 +36,7 @@ __all__ = [
     "StoreWriter",
     "VideoFeatures",
     "VideoNotFound",
+    "compact",
     "describe",
     "verify",
 ]

@@ -169,6 +169,13 @@ def verify(
     return _with_failed_again(result) if dropped else result
 
 
+def part_damages(path: Path, name: str) -> tuple[Damage, ...]:
+    """What a part has lost, after reading every byte of it."""
+    check = _Check(path, lambda size_bytes: None)
+    _check_part(check, name)
+    return tuple(damage for damage in check.damages if damage.kind in LOST)
+
+
 def _visible(path: Path) -> tuple[list[str], set[str]]:
     """Names of the parts that readers look at, and of those that another part has taken the place of."""
     names = part_names(path / "parts")

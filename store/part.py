@@ -34,7 +34,13 @@ from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.staging import fsync_folder, staged
 
 
-def write_part(store: Path, videos: Sequence[VideoFeatures], failures: Sequence[Failure], dtype: str) -> str:
+def write_part(
+    store: Path,
+    videos: Sequence[VideoFeatures],
+    failures: Sequence[Failure],
+    dtype: str,
+    supersedes: Sequence[str] = (),
+) -> str:
     """Write a part and make it visible in one rename.
 
     A kill before the rename leaves a folder under ``.writing`` that no reader looks at. After it the part is there;
@@ -46,14 +52,16 @@ def write_part(store: Path, videos: Sequence[VideoFeatures], failures: Sequence[
         videos: all with the same keys, and as many channels at each.
         failures: videos that could not be extracted.
         dtype: of the features on disk.
+        supersedes: names of the parts, oldest first, that this one takes the place of; it gets the last one's time.
 
     Returns:
         the part's id; ids sort by time of writing.
     """
-    part_id = f"part-{time.time_ns():020d}-{secrets.token_hex(4)}"
+    time_ns = int(supersedes[-1].split("-")[1]) if supersedes else time.time_ns()
+    part_id = f"part-{time_ns:020d}-{secrets.token_hex(4)}"
     with staged(store, part_id) as folder:
         files = _write_arrays(folder, videos, dtype) if videos else {}
-        write_file(folder / "zarr.json", [group_metadata(_attributes(videos, failures, files))])
+        write_file(folder / "zarr.json", [group_metadata(_attributes(videos, failures, files, supersedes))])
         for name in files:  # fails where another writer took this one for dead and its folder away in the middle
             (folder / name).stat()
         for inner, _, _ in os.walk(folder):
@@ -96,7 +104,10 @@ def _origins(videos: Sequence[VideoFeatures]) -> dict[str, tuple[np.ndarray, tup
 
 
 def _attributes(
-    videos: Sequence[VideoFeatures], failures: Sequence[Failure], files: dict[str, FileRecord]
+    videos: Sequence[VideoFeatures],
+    failures: Sequence[Failure],
+    files: dict[str, FileRecord],
+    supersedes: Sequence[str],
 ) -> dict[str, Any]:
     offsets = np.cumsum([0] + [len(video.frame_index) for video in videos]).tolist()
     keys = sorted(videos[0].features) if videos else []
@@ -107,6 +118,8 @@ def _attributes(
         "failures": [{"video_id": f.video_id, "code": f.code, "message": _encodable(f.message)} for f in failures],
         "files": {name: [record.size_bytes, f"{record.crc32c:08x}"] for name, record in sorted(files.items())},
     }
+    if supersedes:
+        attributes["supersedes"] = sorted(supersedes)
     return attributes | {"crc32c": attributes_checksum(attributes)}
 
 

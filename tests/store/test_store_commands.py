@@ -35,3 +35,12 @@ def test_verify_leaves_with_0_then_1_then_drops_then_0(path: Path, actiondiff) -
 
 def test_verify_of_nothing_is_bad_input(tmp_path: Path, actiondiff) -> None:
     assert actiondiff("store", "verify", cwd=tmp_path).exit_code == 2
+
+
+def test_compact_leaves_with_0_or_1_where_something_is_damaged(path: Path, actiondiff) -> None:
+    (parts_of(path)[1] / "layer_09/c/0/0/0").unlink()
+    result = actiondiff("store", "compact", "--json", cwd=path.parent)
+    assert (result.exit_code, json.loads(result.stdout)["parts_after"]) == (1, 2)
+    assert actiondiff("store", "verify", "--drop-damaged").exit_code == 1
+    assert actiondiff("store", "compact").exit_code == 0
+    assert FeatureStore(path).video_ids == ("a", "c")
