@@ -524,6 +524,52 @@ def store_compact(store_path: Path) -> None:
     _finish(result.to_dict(), result.text(), SOME_FAILED if result.damaged else DONE)
 
 
+@store.command("import", epilog=EPILOG)
+@click.argument("source", type=click.Path(path_type=Path), metavar="DIR_OR_H5")
+@store_option
+@click.option("--t", "timestep", type=int, help="Timestep of the features, where the source does not tell it.")
+@json_option
+def store_import(source: Path, store_path: Path, timestep: int | None) -> None:
+    """Take features in from layer_L/NAME_mean.npy folders or HDF5. Run it again and it resumes.
+
+    \b
+    Examples:
+      actiondiff store import features_npy --store features.zarr --t 20
+      actiondiff store import features.h5 --store copy.zarr
+    """
+    from actiondiff.store import import_features
+
+    result = import_features(source, store_path, timestep)
+    _finish(result.to_dict(), result.text(), SOME_FAILED if result.failed else DONE)
+
+
+@store.command("export")
+@store_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The HDF5 file; must not be there yet.")
+@click.option("--layer", "layers", type=int, multiple=True, help="May be given several times.  [default: all]")
+@click.option("--t", "timesteps", type=int, multiple=True, help="Likewise.  [default: all]")
+@click.option("--manifest", "manifest_path", type=click.Path(path_type=Path), help="Writes its labels, too.")
+@json_option
+def store_export(
+    store_path: Path, out: Path, layers: tuple[int, ...], timesteps: tuple[int, ...], manifest_path: Path | None
+) -> None:
+    """Write a store as one HDF5 file: features, frame indices, times, sources, failures, and labels of a manifest.
+
+    \b
+    Examples:
+      actiondiff store export --store features.zarr --out features.h5 --manifest manifest.csv
+      actiondiff store export --out layer9.h5 --layer 9 --t 20
+    """
+    from actiondiff.manifests import Manifest
+    from actiondiff.store import export_hdf5
+
+    labels = None
+    if manifest_path:
+        labels = {video.video_id: video.labels for video in Manifest.read(manifest_path, check_files=False)}
+    result = export_hdf5(store_path, out, layers=layers, timesteps=timesteps, labels=labels)
+    _finish(result.to_dict(), result.text())
+
+
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for everything.  [default: actiondiff-demo]")
 @json_option

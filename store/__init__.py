@@ -11,6 +11,8 @@ from actiondiff.store.errors import (
     StoreNotFound,
     VideoNotFound,
 )
+from actiondiff.store.exporting import Export, export_hdf5
+from actiondiff.store.importing import Import, import_features
 from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
@@ -20,10 +22,12 @@ from actiondiff.store.writer import StoreWriter
 __all__ = [
     "Compaction",
     "Damage",
+    "Export",
     "Failure",
     "FeatureKey",
     "FeatureStore",
     "FeatureValueError",
+    "Import",
     "KeyNotFound",
     "RaggedFeatures",
     "RecipeMismatch",
@@ -38,5 +42,7 @@ __all__ = [
     "VideoNotFound",
     "compact",
     "describe",
+    "export_hdf5",
+    "import_features",
     "verify",
 ]

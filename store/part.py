@@ -232,6 +232,13 @@ class Part:
         """Which rows the part's video number ``position`` has."""
         return slice(self.row_offsets[position], self.row_offsets[position + 1])
 
+    def runs(self, positions: Sequence[int]) -> list[tuple[int, int]]:
+        """The rows of the videos at these positions (ascending, at least one) as stretches (start, stop)."""
+        offsets = np.frombuffer(self.row_offsets, np.int64)
+        starts, stops = offsets[:-1][positions], offsets[1:][positions]
+        breaks = np.flatnonzero(starts[1:] != stops[:-1])
+        return list(zip(starts[[0, *breaks + 1]].tolist(), stops[[*breaks, -1]].tolist(), strict=True))
+
     def file(self, layer: int) -> FeatureFile:
         """One layer's file.
 

@@ -163,6 +163,19 @@ class FeatureStore:
         parts = self._index.of(video_id) if video_id in self else []
         return tuple(sorted(set(keys).difference(*(part.keys for part, _ in parts))))
 
+    def places_of(self, key: FeatureKey) -> Iterator[tuple[Part, list[int]]]:
+        """Every part that has the key, oldest first, with the positions of its videos that no older part has there."""
+        index, seen = self._index, set[str]()
+        for part in index.parts:
+            if key not in part.keys:
+                continue
+            positions = list(range(len(part.video_ids)))
+            if index.has_repeats:
+                positions = [position for position in positions if part.video_ids[position] not in seen]
+                seen.update(part.video_ids)
+            if positions:
+                yield part, positions
+
     def _origin(self, video_id: str, array: Callable[[Part], np.ndarray]) -> np.ndarray:
         part, position = self._of(video_id)[0]
         return np.array(array(part)[part.rows(position)])
@@ -223,34 +236,18 @@ class FeatureStore:
         row_offsets = np.cumsum([0, *map(len, views)], dtype=np.int64)
         return RaggedFeatures(tuple(video_ids), row_offsets, np.concatenate(views) if views else np.zeros((0, 0)))
 
-    def _runs(self, key: FeatureKey) -> Iterator[tuple[Part, list[int]]]:
-        """Every part that has the key, and the positions of its videos that no earlier part has there."""
-        index, seen = self._index, set[str]()
-        for part in index.parts:
-            if key not in part.keys:
-                continue
-            positions = list(range(len(part.video_ids)))
-            if index.has_repeats:
-                positions = [position for position in positions if part.video_ids[position] not in seen]
-                seen.update(part.video_ids)
-            if positions:
-                yield part, positions
-
     def _all_with(self, key: FeatureKey) -> list[str]:
-        return [part.video_ids[position] for part, positions in self._runs(key) for position in positions]
+        return [part.video_ids[position] for part, positions in self.places_of(key) for position in positions]
 
     def _load_all(self, key: FeatureKey) -> RaggedFeatures:
         names: list[str] = []
         lengths: list[np.ndarray] = []
         pieces: list[tuple[FeatureFile, list[tuple[int, int]], int]] = []
-        for part, positions in self._runs(key):
+        for part, positions in self.places_of(key):
             offsets = np.frombuffer(part.row_offsets, np.int64)
-            starts, stops = offsets[:-1][positions], offsets[1:][positions]
-            breaks = np.flatnonzero(starts[1:] != stops[:-1])  # where a video is left out
-            runs = list(zip(starts[[0, *breaks + 1]].tolist(), stops[[*breaks, -1]].tolist(), strict=True))
             names += [part.video_ids[position] for position in positions]
-            lengths.append(stops - starts)
-            pieces.append((part.file(key.layer), runs, int(lengths[-1].sum())))
+            lengths.append(np.diff(offsets)[positions])
+            pieces.append((part.file(key.layer), part.runs(positions), int(lengths[-1].sum())))
         if not pieces:
             raise KeyNotFound(f"{self.path} has no video at {key}; it has {'; '.join(map(str, self.keys()))}.")
         kinds = {(file.shard[2], file.dtype) for file, _, _ in pieces}
