@@ -17,9 +17,13 @@ import google_crc32c
 import numpy as np
 
 from actiondiff.store.errors import StoreError
+from actiondiff.store.staging import Syncs
 
 CHUNK_ROWS = 32
 """Rows of an inner chunk: what a plain Zarr reader fetches at least (80 KiB at 1280 channels in float16)."""
+
+SYNC_BYTES = 64 * 2**20
+"""How much of a file is written before the disk starts with it."""
 
 _DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
 _BYTES_CODEC = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -38,17 +42,23 @@ def dump_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def write_file(path: Path, pieces: Iterable[bytes | np.ndarray]) -> FileRecord:
-    """Write the pieces one after another and flush them to the disk."""
+def write_file(path: Path, pieces: Iterable[bytes | np.ndarray], syncs: Syncs | None = None) -> FileRecord:
+    """Write the pieces one after another and flush them to the disk: with ``syncs`` while what comes next is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    size, checksum = 0, 0
+    size, checksum, begun = 0, 0, 0
     with path.open("xb") as file:
         for piece in pieces:
             file.write(piece)  # type: ignore[arg-type]  # NumPy tells of its buffers from Python 3.12 on
             checksum = google_crc32c.extend(checksum, piece)
             size += len(piece)
+            if syncs and size - begun >= SYNC_BYTES:
+                syncs.begin(file)
+                begun = size
         file.flush()
-        os.fsync(file.fileno())
+        if syncs:
+            syncs.begin(file)
+        else:
+            os.fsync(file.fileno())
     return FileRecord(size, checksum)
 
 
@@ -57,7 +67,9 @@ def group_metadata(attributes: dict[str, Any]) -> bytes:
     return dump_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def write_array(folder: Path, array: np.ndarray, names: tuple[str, ...]) -> dict[str, FileRecord]:
+def write_array(
+    folder: Path, array: np.ndarray, names: tuple[str, ...], syncs: Syncs | None = None
+) -> dict[str, FileRecord]:
     """Write a small array as a single chunk.
 
     Returns:
@@ -69,13 +81,17 @@ def write_array(folder: Path, array: np.ndarray, names: tuple[str, ...]) -> dict
     metadata = _array_metadata(array.shape, array.shape, dtype, codecs, names, {})
     chunk = "/".join(["c"] + ["0"] * array.ndim)
     return {
-        "zarr.json": write_file(folder / "zarr.json", [metadata]),
-        chunk: write_file(folder / chunk, [_bytes_of(array)]),
+        "zarr.json": write_file(folder / "zarr.json", [metadata], syncs),
+        chunk: write_file(folder / chunk, [_bytes_of(array)], syncs),
     }
 
 
 def write_features(
-    folder: Path, blocks: list[list[np.ndarray]], timesteps: tuple[int, ...], dtype: str
+    folder: Path,
+    blocks: list[list[np.ndarray]],
+    timesteps: tuple[int, ...],
+    dtype: str,
+    syncs: Syncs | None = None,
 ) -> dict[str, FileRecord]:
     """Write one layer's features.
 
@@ -84,6 +100,7 @@ def write_features(
         blocks: for every timestep, the (frames, channels) arrays of all videos, in the same order.
         timesteps: the timesteps, ascending.
         dtype: ``float16`` or ``float32``.
+        syncs: flushes that go on beside the writing.
 
     Returns:
         the record of every file, by its path relative to ``folder``.
@@ -103,8 +120,8 @@ def write_features(
     names = ("timestep", "row", "channel")
     metadata = _array_metadata(shape, shard, dtype, codecs, names, {"timesteps": [int(t) for t in timesteps]})
     return {
-        "zarr.json": write_file(folder / "zarr.json", [metadata]),
-        "c/0/0/0": write_file(folder / "c/0/0/0", _shard_pieces(blocks, shard, chunk_rows, dtype)),
+        "zarr.json": write_file(folder / "zarr.json", [metadata], syncs),
+        "c/0/0/0": write_file(folder / "c/0/0/0", _shard_pieces(blocks, shard, chunk_rows, dtype), syncs),
     }
 
 

@@ -31,7 +31,7 @@ from actiondiff.store.arrays import (
 )
 from actiondiff.store.errors import PartGone, StoreError
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
-from actiondiff.store.staging import fsync_folder, staged
+from actiondiff.store.staging import Syncs, staged
 
 
 def write_part(
@@ -60,17 +60,19 @@ def write_part(
     time_ns = int(supersedes[-1].split("-")[1]) if supersedes else time.time_ns()
     part_id = f"part-{time_ns:020d}-{secrets.token_hex(4)}"
     with staged(store, part_id) as folder:
-        files = _write_arrays(folder, videos, dtype) if videos else {}
-        write_file(folder / "zarr.json", [group_metadata(_attributes(videos, failures, files, supersedes))])
+        with Syncs() as syncs:
+            files = _write_arrays(folder, videos, dtype, syncs) if videos else {}
+            index = group_metadata(_attributes(videos, failures, files, supersedes))
+            write_file(folder / "zarr.json", [index], syncs)
+            for inner, _, _ in os.walk(folder):
+                syncs.folder(Path(inner))
         for name in files:  # fails where another writer took this one for dead and its folder away in the middle
             (folder / name).stat()
-        for inner, _, _ in os.walk(folder):
-            fsync_folder(Path(inner))
         folder.rename(store / "parts" / part_id)
     return part_id
 
 
-def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str) -> dict[str, FileRecord]:
+def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str, syncs: Syncs) -> dict[str, FileRecord]:
     files: dict[str, FileRecord] = {}
 
     def keep(name: str, records: dict[str, FileRecord]) -> None:
@@ -80,9 +82,9 @@ def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str) -> 
     for layer in sorted({key.layer for key in keys}):
         timesteps = tuple(key.timestep for key in keys if key.layer == layer)
         blocks = [[video.features[FeatureKey(layer, t)] for video in videos] for t in timesteps]
-        keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype))
+        keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype, syncs))
     for name, (values, axes) in _origins(videos).items():
-        keep(name, write_array(folder / name, values, axes))
+        keep(name, write_array(folder / name, values, axes, syncs))
     return files
 
 

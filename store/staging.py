@@ -6,12 +6,16 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
 
 from actiondiff.store.errors import StoreBusy
 
 STAGING = ".writing"
+SYNCS_AT_ONCE = 8
 
 
 @contextmanager
@@ -72,13 +76,50 @@ def retire(store: Path, folders: Iterable[Path]) -> None:
         fsync_folder(store / "parts")
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make a folder's entries last."""
-    descriptor = os.open(folder, os.O_RDONLY)
+class Syncs:
+    """Flushes to the disk that go on beside the writing, several at once: the disk then makes one journey of many.
+
+    Use it as a context manager; on leaving everything is on the disk, or the first error is raised.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE)
+        self._running: list[Future[None]] = []
+
+    def begin(self, file: BinaryIO) -> None:
+        """Start with what is in the file so far, of which more is to come."""
+        self._running.append(self._pool.submit(_fsync_and_close, os.dup(file.fileno())))
+
+    def folder(self, folder: Path) -> None:
+        """Make a folder's entries last."""
+        self._running.append(self._pool.submit(fsync_folder, folder))
+
+    def wait(self) -> None:
+        """Until all that was begun is done."""
+        while self._running:
+            self._running.pop().result()
+
+    def __enter__(self) -> "Syncs":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        if error is None:
+            self.wait()
+
+
+def _fsync_and_close(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a folder's entries last."""
+    _fsync_and_close(os.open(folder, os.O_RDONLY))
 
 
 def _make(folder: Path) -> None:
