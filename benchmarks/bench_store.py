@@ -306,8 +306,9 @@ def memory_bytes() -> int:
 
 
 def remove(*paths: Path) -> None:
-    """Files or folders, if they are there."""
+    """Files or folders, if they are there; nobody after it waits for the disk to finish with them."""
     subprocess.run(["rm", "-rf", *map(str, paths)], check=True)
+    os.sync()
 
 
 def main() -> None:

@@ -22,9 +22,6 @@ from actiondiff.store.staging import Syncs
 CHUNK_ROWS = 32
 """Rows of an inner chunk: what a plain Zarr reader fetches at least (80 KiB at 1280 channels in float16)."""
 
-SYNC_BYTES = 64 * 2**20
-"""How much of a file is written before the disk starts with it."""
-
 _DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
 _BYTES_CODEC = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -43,20 +40,17 @@ def dump_json(document: Any) -> bytes:
 
 
 def write_file(path: Path, pieces: Iterable[bytes | np.ndarray], syncs: Syncs | None = None) -> FileRecord:
-    """Write the pieces one after another and flush them to the disk: with ``syncs`` while what comes next is written."""
+    """Write the pieces one after another and flush them to the disk, with ``syncs`` beside what is written next."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    size, checksum, begun = 0, 0, 0
+    size, checksum = 0, 0
     with path.open("xb") as file:
         for piece in pieces:
             file.write(piece)  # type: ignore[arg-type]  # NumPy tells of its buffers from Python 3.12 on
             checksum = google_crc32c.extend(checksum, piece)
             size += len(piece)
-            if syncs and size - begun >= SYNC_BYTES:
-                syncs.begin(file)
-                begun = size
         file.flush()
         if syncs:
-            syncs.begin(file)
+            syncs.file(file)
         else:
             os.fsync(file.fileno())
     return FileRecord(size, checksum)

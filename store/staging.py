@@ -86,8 +86,8 @@ class Syncs:
         self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE)
         self._running: list[Future[None]] = []
 
-    def begin(self, file: BinaryIO) -> None:
-        """Start with what is in the file so far, of which more is to come."""
+    def file(self, file: BinaryIO) -> None:
+        """Flush a file, which may be closed meanwhile."""
         self._running.append(self._pool.submit(_fsync_and_close, os.dup(file.fileno())))
 
     def folder(self, folder: Path) -> None:
