@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE_FILES := setup.cfg pyproject.toml
 
-.PHONY: demo test lint format clean bench-extract
+.PHONY: demo test lint format bench-extract bench-store clean
 
 demo: $(VENV)/.installed
 	$(BIN)/actiondiff demo
@@ -18,6 +18,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" sh .ci/types
+
+bench-store: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_store.py
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -1,26 +1,39 @@
 """Features on disk: one Zarr v3 hierarchy, written in immutable parts, read through memory maps."""
 
+from actiondiff.store.checking import Damage, StoreCheck, verify
+from actiondiff.store.compacting import Compaction, compact
 from actiondiff.store.errors import (
     FeatureValueError,
     KeyNotFound,
     RecipeMismatch,
+    StoreBusy,
     StoreError,
     StoreNotFound,
     VideoNotFound,
 )
+from actiondiff.store.exporting import Export, export_hdf5
+from actiondiff.store.importing import Import, import_features
+from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.reader import FeatureStore, check_recipe, read_header
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.summary import StoreSummary, describe
 from actiondiff.store.writer import StoreWriter
 
 __all__ = [
+    "Compaction",
+    "Damage",
+    "Export",
     "Failure",
     "FeatureKey",
     "FeatureStore",
     "FeatureValueError",
+    "Import",
     "KeyNotFound",
+    "RaggedFeatures",
     "RecipeMismatch",
     "Source",
+    "StoreBusy",
+    "StoreCheck",
     "StoreError",
     "StoreNotFound",
     "StoreSummary",
@@ -28,6 +41,10 @@ __all__ = [
     "VideoFeatures",
     "VideoNotFound",
     "check_recipe",
+    "compact",
     "describe",
+    "export_hdf5",
+    "import_features",
     "read_header",
+    "verify",
 ]

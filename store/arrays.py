@@ -17,6 +17,7 @@ import google_crc32c
 import numpy as np
 
 from actiondiff.store.errors import StoreError
+from actiondiff.store.staging import Syncs
 
 CHUNK_ROWS = 32
 """Rows of an inner chunk: what a plain Zarr reader fetches at least (80 KiB at 1280 channels in float16)."""
@@ -38,8 +39,8 @@ def dump_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def write_file(path: Path, pieces: Iterable[bytes | np.ndarray]) -> FileRecord:
-    """Write the pieces one after another and flush them to the disk."""
+def write_file(path: Path, pieces: Iterable[bytes | np.ndarray], syncs: Syncs | None = None) -> FileRecord:
+    """Write the pieces one after another and flush them to the disk, with ``syncs`` beside what is written next."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size, checksum = 0, 0
     with path.open("xb") as file:
@@ -48,7 +49,10 @@ def write_file(path: Path, pieces: Iterable[bytes | np.ndarray]) -> FileRecord:
             checksum = google_crc32c.extend(checksum, piece)
             size += len(piece)
         file.flush()
-        os.fsync(file.fileno())
+        if syncs:
+            syncs.file(file)
+        else:
+            os.fsync(file.fileno())
     return FileRecord(size, checksum)
 
 
@@ -57,7 +61,9 @@ def group_metadata(attributes: dict[str, Any]) -> bytes:
     return dump_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def write_array(folder: Path, array: np.ndarray, names: tuple[str, ...]) -> dict[str, FileRecord]:
+def write_array(
+    folder: Path, array: np.ndarray, names: tuple[str, ...], syncs: Syncs | None = None
+) -> dict[str, FileRecord]:
     """Write a small array as a single chunk.
 
     Returns:
@@ -69,13 +75,17 @@ def write_array(folder: Path, array: np.ndarray, names: tuple[str, ...]) -> dict
     metadata = _array_metadata(array.shape, array.shape, dtype, codecs, names, {})
     chunk = "/".join(["c"] + ["0"] * array.ndim)
     return {
-        "zarr.json": write_file(folder / "zarr.json", [metadata]),
-        chunk: write_file(folder / chunk, [_bytes_of(array)]),
+        "zarr.json": write_file(folder / "zarr.json", [metadata], syncs),
+        chunk: write_file(folder / chunk, [_bytes_of(array)], syncs),
     }
 
 
 def write_features(
-    folder: Path, blocks: list[list[np.ndarray]], timesteps: tuple[int, ...], dtype: str
+    folder: Path,
+    blocks: list[list[np.ndarray]],
+    timesteps: tuple[int, ...],
+    dtype: str,
+    syncs: Syncs | None = None,
 ) -> dict[str, FileRecord]:
     """Write one layer's features.
 
@@ -84,6 +94,7 @@ def write_features(
         blocks: for every timestep, the (frames, channels) arrays of all videos, in the same order.
         timesteps: the timesteps, ascending.
         dtype: ``float16`` or ``float32``.
+        syncs: flushes that go on beside the writing.
 
     Returns:
         the record of every file, by its path relative to ``folder``.
@@ -103,8 +114,8 @@ def write_features(
     names = ("timestep", "row", "channel")
     metadata = _array_metadata(shape, shard, dtype, codecs, names, {"timesteps": [int(t) for t in timesteps]})
     return {
-        "zarr.json": write_file(folder / "zarr.json", [metadata]),
-        "c/0/0/0": write_file(folder / "c/0/0/0", _shard_pieces(blocks, shard, chunk_rows, dtype)),
+        "zarr.json": write_file(folder / "zarr.json", [metadata], syncs),
+        "c/0/0/0": write_file(folder / "c/0/0/0", _shard_pieces(blocks, shard, chunk_rows, dtype), syncs),
     }
 
 
@@ -127,6 +138,72 @@ def _shard_index(chunks: int, chunk_bytes: int) -> bytes:
     return index + google_crc32c.value(index).to_bytes(4, "little")
 
 
+@dataclass(frozen=True)
+class FeatureFile:
+    """One layer's features on disk.
+
+    Attributes:
+        path: the file of all values.
+        dtype: of the values.
+        timesteps: what the first axis stands for.
+        shard: the block as it lies: (timesteps, padded rows, channels).
+        rows: how many rows are none of the padding.
+    """
+
+    path: Path
+    dtype: np.dtype
+    timesteps: tuple[int, ...]
+    shard: tuple[int, int, int]
+    rows: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "FeatureFile":
+        """Read the metadata, and make sure that the file is what they say.
+
+        Raises:
+            StoreError: where the array is not laid out as :func:`write_features` does, or its file is not whole.
+        """
+        metadata = read_json(folder / "zarr.json")
+        try:
+            timesteps, rows, channels = metadata["shape"]
+            shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+            sharding = metadata["codecs"][0]["configuration"]
+            contiguous = sharding["codecs"] == [_BYTES_CODEC] and sharding["chunk_shape"][::2] == [1, channels]
+            numbers = tuple(metadata["attributes"]["timesteps"])
+            dtype = np.dtype(_DTYPES[metadata["data_type"]])
+            chunk_bytes = sharding["chunk_shape"][1] * channels * dtype.itemsize
+            chunks = timesteps * (shard[1] // sharding["chunk_shape"][1])
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{folder / 'zarr.json'} is not a feature array of format 1 ({error!r}).") from error
+        if not contiguous or len(numbers) != timesteps:
+            raise StoreError(f"{folder} is not an uncompressed feature array of format 1; this version cannot read it.")
+        path = folder / "c/0/0/0"
+        _check_shard(path, chunks, chunk_bytes)
+        return cls(path, dtype, numbers, shard, rows)
+
+    def map(self) -> np.ndarray:
+        """A read-only view (timesteps, rows, channels) of the file, of which nothing is read yet."""
+        return np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=self.shard))[:, : self.rows]
+
+    def read_into(self, timestep: int, runs: Iterable[tuple[int, int]], out: np.ndarray) -> None:
+        """Fill ``out`` with the rows of the runs (start, stop), one run after another.
+
+        The kernel copies straight into ``out``; through a map it would first have to make every page known.
+        """
+        row_bytes = self.shard[2] * self.dtype.itemsize
+        first = self.timesteps.index(timestep) * self.shard[1]
+        content, at = out.reshape(-1).view(np.uint8).data, 0
+        with self.path.open("rb", buffering=0) as file:
+            for start, stop in runs:
+                file.seek((first + start) * row_bytes)
+                end = at + (stop - start) * row_bytes
+                while at < end:
+                    size = file.readinto(content[at:end])
+                    if not size:
+                        raise StoreError(f"{self.path} is damaged: it ends before its rows do.")
+                    at += size
+
+
 def map_features(folder: Path) -> tuple[np.ndarray, tuple[int, ...]]:
     """Map one layer's features into memory, without reading them.
 
@@ -134,25 +211,10 @@ def map_features(folder: Path) -> tuple[np.ndarray, tuple[int, ...]]:
         a read-only view (timesteps, rows, channels), and the timesteps of its first axis.
 
     Raises:
-        StoreError: where the array is not laid out as :func:`write_features` does, or its file is not whole.
+        StoreError: as :meth:`FeatureFile.open`.
     """
-    metadata = read_json(folder / "zarr.json")
-    try:
-        timesteps, rows, channels = metadata["shape"]
-        shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
-        sharding = metadata["codecs"][0]["configuration"]
-        contiguous = sharding["codecs"] == [_BYTES_CODEC] and sharding["chunk_shape"][::2] == [1, channels]
-        numbers = tuple(metadata["attributes"]["timesteps"])
-        dtype = np.dtype(_DTYPES[metadata["data_type"]])
-        chunk_bytes = sharding["chunk_shape"][1] * channels * dtype.itemsize
-        chunks = timesteps * (shard[1] // sharding["chunk_shape"][1])
-    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{folder / 'zarr.json'} is not a feature array of format 1 ({error!r}).") from error
-    if not contiguous or len(numbers) != timesteps:
-        raise StoreError(f"{folder} is not an uncompressed feature array of format 1; this version cannot read it.")
-    path = folder / "c/0/0/0"
-    _check_shard(path, chunks, chunk_bytes)
-    return np.asarray(np.memmap(path, dtype, mode="r", shape=shard))[:, :rows], numbers
+    file = FeatureFile.open(folder)
+    return file.map(), file.timesteps
 
 
 def _check_shard(path: Path, chunks: int, chunk_bytes: int) -> None:
@@ -193,8 +255,21 @@ def read_json(path: Path) -> Any:
         StoreError: where it is not there or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read as JSON ({error}).") from error
+    return parse_json(path, content)
+
+
+def parse_json(path: Path, content: bytes) -> Any:
+    """What the document at ``path`` says.
+
+    Raises:
+        StoreError: where it is no JSON.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:
         raise StoreError(f"{path} cannot be read as JSON ({error}).") from error
 
 

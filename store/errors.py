@@ -7,6 +7,14 @@ class StoreError(ActionDiffError):
     """Something on disk is not what format 1 promises."""
 
 
+class PartGone(StoreError):
+    """A part that was there is not any more: it was merged into another, or dropped."""
+
+
+class StoreBusy(ActionDiffError, BlockingIOError):
+    """Another process is changing the store's parts right now."""
+
+
 class StoreNotFound(InputError, FileNotFoundError):
     """There is no store at this path."""
 

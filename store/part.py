@@ -8,7 +8,9 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,22 +19,28 @@ import google_crc32c
 import numpy as np
 
 from actiondiff.store.arrays import (
+    FeatureFile,
     FileRecord,
     dump_json,
     group_metadata,
-    map_features,
+    parse_json,
     read_array,
-    read_json,
     write_array,
     write_features,
     write_file,
 )
-from actiondiff.store.errors import StoreError
+from actiondiff.store.errors import PartGone, StoreError
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
-from actiondiff.store.staging import fsync_folder, staged
+from actiondiff.store.staging import Syncs, staged
 
 
-def write_part(store: Path, videos: Sequence[VideoFeatures], failures: Sequence[Failure], dtype: str) -> str:
+def write_part(
+    store: Path,
+    videos: Sequence[VideoFeatures],
+    failures: Sequence[Failure],
+    dtype: str,
+    supersedes: Sequence[str] = (),
+) -> str:
     """Write a part and make it visible in one rename.
 
     A kill before the rename leaves a folder under ``.writing`` that no reader looks at. After it the part is there;
@@ -44,23 +52,27 @@ def write_part(store: Path, videos: Sequence[VideoFeatures], failures: Sequence[
         videos: all with the same keys, and as many channels at each.
         failures: videos that could not be extracted.
         dtype: of the features on disk.
+        supersedes: names of the parts, oldest first, that this one takes the place of; it gets the last one's time.
 
     Returns:
         the part's id; ids sort by time of writing.
     """
-    part_id = f"part-{time.time_ns():020d}-{secrets.token_hex(4)}"
+    time_ns = int(supersedes[-1].split("-")[1]) if supersedes else time.time_ns()
+    part_id = f"part-{time_ns:020d}-{secrets.token_hex(4)}"
     with staged(store, part_id) as folder:
-        files = _write_arrays(folder, videos, dtype) if videos else {}
-        write_file(folder / "zarr.json", [group_metadata(_attributes(videos, failures, files))])
+        with Syncs() as syncs:
+            files = _write_arrays(folder, videos, dtype, syncs) if videos else {}
+            index = group_metadata(_attributes(videos, failures, files, supersedes))
+            write_file(folder / "zarr.json", [index], syncs)
+            for inner, _, _ in os.walk(folder):
+                syncs.folder(Path(inner))
         for name in files:  # fails where another writer took this one for dead and its folder away in the middle
             (folder / name).stat()
-        for inner, _, _ in os.walk(folder):
-            fsync_folder(Path(inner))
         folder.rename(store / "parts" / part_id)
     return part_id
 
 
-def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str) -> dict[str, FileRecord]:
+def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str, syncs: Syncs) -> dict[str, FileRecord]:
     files: dict[str, FileRecord] = {}
 
     def keep(name: str, records: dict[str, FileRecord]) -> None:
@@ -70,9 +82,9 @@ def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str) -> 
     for layer in sorted({key.layer for key in keys}):
         timesteps = tuple(key.timestep for key in keys if key.layer == layer)
         blocks = [[video.features[FeatureKey(layer, t)] for video in videos] for t in timesteps]
-        keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype))
-    for name, (array, axes) in _origins(videos).items():
-        keep(name, write_array(folder / name, array, axes))
+        keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype, syncs))
+    for name, (values, axes) in _origins(videos).items():
+        keep(name, write_array(folder / name, values, axes, syncs))
     return files
 
 
@@ -94,7 +106,10 @@ def _origins(videos: Sequence[VideoFeatures]) -> dict[str, tuple[np.ndarray, tup
 
 
 def _attributes(
-    videos: Sequence[VideoFeatures], failures: Sequence[Failure], files: dict[str, FileRecord]
+    videos: Sequence[VideoFeatures],
+    failures: Sequence[Failure],
+    files: dict[str, FileRecord],
+    supersedes: Sequence[str],
 ) -> dict[str, Any]:
     offsets = np.cumsum([0] + [len(video.frame_index) for video in videos]).tolist()
     keys = sorted(videos[0].features) if videos else []
@@ -105,6 +120,8 @@ def _attributes(
         "failures": [{"video_id": f.video_id, "code": f.code, "message": _encodable(f.message)} for f in failures],
         "files": {name: [record.size_bytes, f"{record.crc32c:08x}"] for name, record in sorted(files.items())},
     }
+    if supersedes:
+        attributes["supersedes"] = sorted(supersedes)
     return attributes | {"crc32c": attributes_checksum(attributes)}
 
 
@@ -119,60 +136,138 @@ def attributes_checksum(attributes: dict[str, Any]) -> str:
     return f"{google_crc32c.value(dump_json(rest)):08x}"
 
 
+_INDEX_BEGINS, _INDEX_ENDS = b'{"attributes":{"crc32c":"', b'},"node_type":"group","zarr_format":3}'
+
+
+def _is_whole(content: bytes, attributes: dict[str, Any]) -> bool:
+    """Whether the attributes are those that were written.
+
+    In the store's own spelling their bytes stand in the file as they were summed up; only what another tool has
+    rewritten must be spelled again, which takes longer than parsing.
+    """
+    checksum, start = attributes["crc32c"], len(_INDEX_BEGINS) + len('01234567",')
+    if content.startswith(_INDEX_BEGINS) and content.endswith(_INDEX_ENDS):
+        found = google_crc32c.extend(google_crc32c.value(b"{"), content[start : -len(_INDEX_ENDS)])
+        if f"{google_crc32c.extend(found, b'}'):08x}" == checksum:
+            return True
+    return checksum == attributes_checksum(attributes)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """A part's attributes, compared with their checksum.
+
+    Raises:
+        PartGone: where there is no such part (any more).
+        StoreError: where the index is missing, damaged or not of format 1.
+    """
+    path = folder / "zarr.json"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        kind = StoreError if folder.exists() else PartGone
+        raise kind(f"{path} is missing: the part is damaged, or was merged or dropped meanwhile.") from error
+    document = parse_json(path, content)
+    try:
+        attributes = document["attributes"]
+        if not _is_whole(content, attributes):
+            raise StoreError(f"{path} is damaged: the checksum of its attributes does not match.")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} is not the index of a part of format 1 ({error!r}).") from error
+    return attributes
+
+
+def files_of(attributes: dict[str, Any]) -> dict[str, FileRecord]:
+    """Size and checksum of every file of a part but its index, by path, from its attributes."""
+    return {name: FileRecord(size, int(checksum, 16)) for name, (size, checksum) in attributes["files"].items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part opened for reading; its arrays are read or mapped when first asked for.
 
     Threads may share it: the worst that can happen is that two of them map the same file.
+
+    Attributes:
+        folder: where it lies.
+        video_ids: its videos, in the order of their rows.
+        row_offsets: one number more than videos: where the rows of each begin.
+        keys: what every one of its videos has.
+        failures: videos that could not be extracted.
+        supersedes: names of the parts that it was merged from, which readers leave out.
+        mapped: the layers that are mapped, by layer and timestep; :meth:`forget` unmaps.
     """
 
     folder: Path
     video_ids: list[str]
-    row_offsets: list[int]
+    row_offsets: "array[int]"
     keys: frozenset[FeatureKey]
     failures: tuple[Failure, ...]
-    _layers: dict[int, tuple[np.ndarray, tuple[int, ...]]] = field(default_factory=dict, init=False, repr=False)
+    supersedes: tuple[str, ...] = ()
+    mapped: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # to another process goes the index, never the features
-        return Part, (self.folder, self.video_ids, self.row_offsets, self.keys, self.failures)
+        return Part, (self.folder, self.video_ids, self.row_offsets, self.keys, self.failures, self.supersedes)
 
     @classmethod
     def open(cls, folder: Path) -> "Part":
         """Read a part's index.
 
         Raises:
+            PartGone: where there is no such part (any more).
             StoreError: where the index is missing, damaged or not of format 1.
         """
-        path = folder / "zarr.json"
-        document = read_json(path)
+        attributes = read_index(folder)
         try:
-            attributes = document["attributes"]
-            if attributes["crc32c"] != attributes_checksum(attributes):
-                raise StoreError(f"{path} is damaged: the checksum of its attributes does not match.")
             return cls(
                 folder,
                 attributes["video_ids"],
-                attributes["row_offsets"],
+                array("q", attributes["row_offsets"]),
                 frozenset(FeatureKey(layer, timestep) for layer, timestep in attributes["keys"]),
                 tuple(Failure(**failure) for failure in attributes["failures"]),
+                tuple(attributes.get("supersedes", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} is not the index of a part of format 1 ({error!r}).") from error
+            raise StoreError(f"{folder / 'zarr.json'} is not the index of a part of format 1 ({error!r}).") from error
 
     def rows(self, position: int) -> slice:
         """Which rows the part's video number ``position`` has."""
         return slice(self.row_offsets[position], self.row_offsets[position + 1])
 
-    def features(self, key: FeatureKey) -> np.ndarray:
-        """A mapped view (rows, channels) of all the part's videos, one after another."""
-        if key.layer not in self._layers:
-            self._layers[key.layer] = map_features(self.folder / f"layer_{key.layer:02d}")
-        array, timesteps = self._layers[key.layer]
-        if key.timestep not in timesteps or array.shape[1] != self.row_offsets[-1]:
-            folder = self.folder / f"layer_{key.layer:02d}"
+    def runs(self, positions: Sequence[int]) -> list[tuple[int, int]]:
+        """The rows of the videos at these positions (ascending, at least one) as stretches (start, stop)."""
+        offsets = np.frombuffer(self.row_offsets, np.int64)
+        starts, stops = offsets[:-1][positions], offsets[1:][positions]
+        breaks = np.flatnonzero(starts[1:] != stops[:-1])
+        return list(zip(starts[[0, *breaks + 1]].tolist(), stops[[*breaks, -1]].tolist(), strict=True))
+
+    def file(self, layer: int) -> FeatureFile:
+        """One layer's file.
+
+        Raises:
+            PartGone: where the part has been merged or dropped.
+            StoreError: where the file is damaged or does not fit the part's index.
+        """
+        folder = self.folder / f"layer_{layer:02d}"
+        with self._there():
+            file = FeatureFile.open(folder)
+        timesteps = {key.timestep for key in self.keys if key.layer == layer}
+        if file.rows != self.row_offsets[-1] or set(file.timesteps) != timesteps:
             raise StoreError(f"{folder} is damaged: its shape is not the one that the part's index tells of.")
-        return array[timesteps.index(key.timestep)]
+        return file
+
+    def features(self, key: FeatureKey) -> np.ndarray:
+        """A view (rows, channels) of all the part's videos, mapped anew; errors as :meth:`file`."""
+        file = self.file(key.layer)
+        with self._there():
+            views = {(key.layer, t): view for t, view in zip(file.timesteps, file.map(), strict=True)}
+        self.mapped.update(views)
+        return views[key.layer, key.timestep]
+
+    def forget(self, layer: int) -> None:
+        """Unmap a layer, as soon as no view of it is in use."""
+        for name in [name for name in list(self.mapped) if name[0] == layer]:
+            self.mapped.pop(name, None)
 
     @property
     def frame_index(self) -> np.ndarray:
@@ -194,8 +289,19 @@ class Part:
 
     def _array(self, name: str) -> np.ndarray:
         if name not in self._arrays:
-            self._arrays[name] = read_array(self.folder / name)
+            with self._there():
+                self._arrays[name] = read_array(self.folder / name)
         return self._arrays[name]
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """Tell a part that was merged or dropped since its index was read from a damaged one."""
+        try:
+            yield
+        except (StoreError, OSError) as error:
+            if self.folder.exists():
+                raise
+            raise PartGone(f"{self.folder} is gone: it was merged or dropped since it was opened.") from error
 
     @property
     def size_bytes(self) -> int:

@@ -2,19 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import resource
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import google_crc32c
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from actiondiff.store.arrays import dump_json, read_json
-from actiondiff.store.errors import KeyNotFound, RecipeMismatch, StoreError, StoreNotFound, VideoNotFound
+from actiondiff.store.arrays import FeatureFile, dump_json, read_json
+from actiondiff.store.errors import KeyNotFound, PartGone, RecipeMismatch, StoreError, StoreNotFound, VideoNotFound
+from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part
+from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.records import Failure, FeatureKey, Source
 
 FORMAT_VERSION = 1
+_Found = TypeVar("_Found")
 
 
 class FeatureStore:
@@ -40,9 +49,8 @@ class FeatureStore:
         self.recipe: dict[str, Any] = header["recipe"]
         self.fingerprint: str = header["fingerprint"]
         self.notice: str = header.get("notice", "")
-        self._parts: dict[str, Part] = {}
-        self._places: dict[str, list[tuple[Part, int]]] = {}
-        self._failures: dict[str, Failure] = {}
+        self._index = Index({})
+        self._maps: dict[tuple[Part, int], None] = {}
         self.refresh()
 
     @property
@@ -52,37 +60,31 @@ class FeatureStore:
         return f"{name} (see notice)" if self.notice else name
 
     def refresh(self) -> None:
-        """Take in the parts that writers have added since."""
-        names = _part_names(self.path / "parts")
-        new = [name for name in names if name not in self._parts]
-        if not new and len(names) == len(self._parts):
-            return
-        opened = {name: Part.open(self.path / "parts" / name) for name in new}
-        parts = {name: opened.get(name) or self._parts[name] for name in names}
-        # All over again, since a part's time is when its writing began: it may belong between those already known.
-        places: dict[str, list[tuple[Part, int]]] = {}
-        failures: dict[str, Failure] = {}
-        for part in parts.values():
-            for position, video_id in enumerate(part.video_ids):
-                places.setdefault(video_id, []).append((part, position))
-                failures.pop(video_id, None)
-            failures.update({failure.video_id: failure for failure in part.failures})
-        self._parts, self._places, self._failures = parts, places, failures
+        """Take in what writers have added since, and what was merged or dropped."""
+        index = look(self.path / "parts", self._index.opened)
+        if index is not None:
+            self._index, self._maps = index, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": self._index.opened, "_maps": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_index": Index(state["_index"])})
 
     @property
     def video_ids(self) -> tuple[str, ...]:
         """Every video with features, in order of id."""
-        return tuple(sorted(self._places))
+        return self._index.video_ids
 
     @property
     def failures(self) -> dict[str, Failure]:
         """Videos whose last try failed, by id."""
-        return dict(sorted(self._failures.items()))
+        return dict(sorted(self._index.failures.items()))
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts, oldest first."""
-        return tuple(self._parts.values())
+        return self._index.parts
 
     def keys(self, video_id: str | None = None) -> tuple[FeatureKey, ...]:
         """Layers and timesteps that the store has of this video, or of any."""
@@ -90,10 +92,10 @@ class FeatureStore:
         return tuple(sorted(set().union(*(part.keys for part in parts))))
 
     def __contains__(self, video_id: object) -> bool:
-        return video_id in self._places
+        return video_id in self._index.places
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._index.places)
 
     def read(self, video_id: str, *, layer: int, timestep: int) -> Shaped[np.ndarray, "frames channels"]:
         """One video's features, (frames, channels), in the store's dtype.
@@ -102,8 +104,16 @@ class FeatureStore:
             VideoNotFound: no features of this video.
             KeyNotFound: none at this layer and timestep.
         """
-        part, position = self._find(video_id, FeatureKey(layer, timestep))
-        return np.array(part.features(FeatureKey(layer, timestep))[part.rows(position)])
+        index = self._index
+        number = index.places.get(video_id)
+        if number.__class__ is int:  # the quick way: in one part, which is mapped
+            place = bisect_right(index.starts, number) - 1
+            part = index.parts[place]
+            rows = part.mapped.get((layer, timestep))
+            if rows is not None:
+                position = number - index.starts[place]
+                return rows[part.row_offsets[position] : part.row_offsets[position + 1]].copy()
+        return self._view(video_id, FeatureKey(layer, timestep)).copy()
 
     def read_many(
         self, video_ids: Iterable[str], *, layer: int, timestep: int
@@ -111,31 +121,76 @@ class FeatureStore:
         """Features of several videos, in the order asked for; errors as :meth:`read`."""
         return [self.read(video_id, layer=layer, timestep=timestep) for video_id in video_ids]
 
+    def load(self, video_ids: Iterable[str] | None = None, *, layer: int, timestep: int) -> RaggedFeatures:
+        """Features of many videos in one array, each row copied once.
+
+        Args:
+            video_ids: which, in this order; without it all that have features there, in the order in which they lie on
+                disk, which is as fast as reading one file.
+            layer: the layer.
+            timestep: the timestep.
+
+        Raises:
+            VideoNotFound: no features of one of the videos, or with ``KeyNotFound`` none at this layer and timestep.
+        """
+        key = FeatureKey(layer, timestep)
+        if video_ids is None:
+            return self._steadily(lambda: self._load_all(key))
+        return self._gather(list(video_ids), key)
+
+    def batches(
+        self, video_ids: Iterable[str] | None = None, *, layer: int, timestep: int, batch_size: int
+    ) -> Iterator[RaggedFeatures]:
+        """Features of ``batch_size`` videos at a time, each row copied once; arguments and errors as :meth:`load`."""
+        key = FeatureKey(layer, timestep)
+        names = iter(self._all_with(key) if video_ids is None else video_ids)
+        while batch := list(islice(names, batch_size)):
+            yield self._gather(batch, key)
+
     def frame_index(self, video_id: str) -> Int64[np.ndarray, " frames"]:
         """Index of each row's frame in the source."""
-        part, position = self._of(video_id)[0]
-        return np.array(part.frame_index[part.rows(position)])
+        return self._steadily(lambda: self._origin(video_id, lambda part: part.frame_index))
 
     def pts_seconds(self, video_id: str) -> Float64[np.ndarray, " frames"]:
         """Presentation time of each row; NaN where the source has no clock."""
-        part, position = self._of(video_id)[0]
-        return np.array(part.pts_seconds[part.rows(position)])
+        return self._steadily(lambda: self._origin(video_id, lambda part: part.pts_seconds))
 
     def source(self, video_id: str) -> Source:
         """What the video's features were made from."""
-        part, position = self._of(video_id)[0]
-        return part.source(position)
+
+        def find() -> Source:
+            part, position = self._of(video_id)[0]
+            return part.source(position)
+
+        return self._steadily(find)
 
     def missing(self, video_id: str, keys: Sequence[FeatureKey]) -> tuple[FeatureKey, ...]:
         """Which of the keys the store does not have of this video."""
-        there = set().union(*(part.keys for part, _ in self._places.get(video_id, [])))
-        return tuple(sorted(set(keys) - there))
+        parts = self._index.of(video_id) if video_id in self else []
+        return tuple(sorted(set(keys).difference(*(part.keys for part, _ in parts))))
+
+    def places_of(self, key: FeatureKey) -> Iterator[tuple[Part, list[int]]]:
+        """Every part that has the key, oldest first, with the positions of its videos that no older part has there."""
+        index, seen = self._index, set[str]()
+        for part in index.parts:
+            if key not in part.keys:
+                continue
+            positions = list(range(len(part.video_ids)))
+            if index.has_repeats:
+                positions = [position for position in positions if part.video_ids[position] not in seen]
+                seen.update(part.video_ids)
+            if positions:
+                yield part, positions
+
+    def _origin(self, video_id: str, array: Callable[[Part], np.ndarray]) -> np.ndarray:
+        part, position = self._of(video_id)[0]
+        return np.array(array(part)[part.rows(position)])
 
     def _of(self, video_id: str) -> list[tuple[Part, int]]:
         try:
-            return self._places[video_id]
+            return self._index.of(video_id)
         except KeyError:
-            failure = self._failures.get(video_id)
+            failure = self._index.failures.get(video_id)
             why = f" (its extraction failed: {failure.message})" if failure else ""
             raise VideoNotFound(
                 f"{self.path} has no features of {video_id!r}{why}; it has {len(self)} videos."
@@ -151,6 +206,78 @@ class FeatureStore:
             f"{self.path} has {video_id!r}, but not at {key}; it has {there}. "
             f"Add it with: actiondiff extract --layer {key.layer} --t {key.timestep}"
         )
+
+    def _view(self, video_id: str, key: FeatureKey) -> np.ndarray:
+        """A video's rows in the map."""
+
+        def find() -> np.ndarray:
+            part, position = self._find(video_id, key)
+            return self._mapped(part, key)[part.rows(position)]
+
+        return self._steadily(find)
+
+    def _mapped(self, part: Part, key: FeatureKey) -> np.ndarray:
+        """All of a part's rows in the map. A map keeps a file open: the oldest are let go before there are too many."""
+        known = part.mapped.get((key.layer, key.timestep))
+        if known is not None:
+            return known
+        while len(self._maps) >= maps_at_most():
+            with suppress(StopIteration, RuntimeError, KeyError):  # another thread may be at it, too
+                oldest = next(iter(self._maps))
+                del self._maps[oldest]
+                oldest[0].forget(oldest[1])
+        self._maps[part, key.layer] = None
+        return part.features(key)
+
+    def _steadily(self, work: Callable[[], _Found]) -> _Found:
+        """Do it, and look again where a part was merged into another or dropped meanwhile."""
+        while True:
+            try:
+                return work()
+            except PartGone:
+                self.refresh()
+
+    def _gather(self, video_ids: list[str], key: FeatureKey) -> RaggedFeatures:
+        views = [self._view(video_id, key) for video_id in video_ids]
+        row_offsets = np.cumsum([0, *map(len, views)], dtype=np.int64)
+        return RaggedFeatures(tuple(video_ids), row_offsets, np.concatenate(views) if views else np.zeros((0, 0)))
+
+    def _all_with(self, key: FeatureKey) -> list[str]:
+        return [part.video_ids[position] for part, positions in self.places_of(key) for position in positions]
+
+    def _load_all(self, key: FeatureKey) -> RaggedFeatures:
+        names: list[str] = []
+        lengths: list[np.ndarray] = []
+        pieces: list[tuple[FeatureFile, list[tuple[int, int]], int]] = []
+        for part, positions in self.places_of(key):
+            offsets = np.frombuffer(part.row_offsets, np.int64)
+            names += [part.video_ids[position] for position in positions]
+            lengths.append(np.diff(offsets)[positions])
+            pieces.append((part.file(key.layer), part.runs(positions), int(lengths[-1].sum())))
+        if not pieces:
+            raise KeyNotFound(f"{self.path} has no video at {key}; it has {'; '.join(map(str, self.keys()))}.")
+        kinds = {(file.shard[2], file.dtype) for file, _, _ in pieces}
+        if len(kinds) > 1:
+            raise StoreError(
+                f"Videos at {key} differ in channels or dtype: {kinds}. Load them by their ids, each kind."
+            )
+        row_offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        [(channels, dtype)] = kinds
+        features, at = np.empty((row_offsets[-1], channels), dtype), 0
+        for file, parts_runs, rows in pieces:
+            try:
+                file.read_into(key.timestep, parts_runs, features[at : at + rows])
+            except FileNotFoundError as error:
+                raise PartGone(f"{file.path} is gone: its part was merged or dropped.") from error
+            at += rows
+        return RaggedFeatures(tuple(names), row_offsets, features)
+
+
+@cache
+def maps_at_most() -> int:
+    """Half of the files that this process may have open: a map keeps its file."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft // 2, 16) if soft != resource.RLIM_INFINITY else 2**20
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -175,23 +302,23 @@ def read_header(path: Path) -> dict[str, Any]:
     recipe = header.get("recipe")
     if not isinstance(recipe, dict) or header.get("fingerprint") != recipe_fingerprint(recipe):
         raise StoreError(f"{path / 'zarr.json'} is damaged: its fingerprint is not the one of its recipe.")
+    if header.get("crc32c", header_checksum(header)) != header_checksum(header):
+        raise StoreError(f"{path / 'zarr.json'} is damaged: the checksum of its header does not match.")
     return header
 
 
-def _part_names(folder: Path) -> list[str]:
-    """Names of the parts, oldest first; anything else in the folder is none of a reader's business."""
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("part-"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreError(f"{folder} is missing: the store is damaged.") from error
+def header_checksum(header: Mapping[str, Any]) -> str:
+    """CRC-32C, in hex, of a header (without its own checksum) in the store's spelling of JSON."""
+    rest = {name: value for name, value in header.items() if name != "crc32c"}
+    return f"{google_crc32c.value(dump_json(rest)):08x}"
 
 
 def recipe_fingerprint(recipe: Mapping[str, Any]) -> str:
     """Hex SHA-256 of a recipe: two recipes agree exactly when their fingerprints do."""
-    return hashlib.sha256(dump_json(_as_json(recipe))).hexdigest()
+    return hashlib.sha256(dump_json(as_json(recipe))).hexdigest()
 
 
-def _as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """As it reads from JSON, where tuples are lists and names are strings."""
     return json.loads(dump_json(dict(recipe)))
 
@@ -204,7 +331,7 @@ def check_recipe(path: Path, header: Mapping[str, Any], recipe: Mapping[str, Any
     """
     if header["fingerprint"] == recipe_fingerprint(recipe):
         return
-    there, asked = _spelled(header["recipe"]), _spelled(_as_json(recipe))
+    there, asked = _spelled(header["recipe"]), _spelled(as_json(recipe))
     names = [name for name in sorted(there.keys() | asked.keys()) if there.get(name) != asked.get(name)]
     differences = ", ".join(
         f"{name} {there.get(name, 'not given')} (asked for: {asked.get(name, 'not given')})" for name in names

@@ -1,14 +1,21 @@
 """Where things are prepared: folders under ``.writing`` that no reader looks at, named after the process at work."""
 
+import fcntl
 import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from actiondiff.store.errors import StoreBusy
 
 STAGING = ".writing"
+SYNCS_AT_ONCE = 8
 
 
 @contextmanager
@@ -40,13 +47,79 @@ def clear_staging(store: Path) -> None:
     _remove_if_empty(store / STAGING)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make a folder's entries last."""
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def only_one(store: Path) -> Iterator[None]:
+    """No second process of this machine may put parts away meanwhile. A kill lets go; writers and readers need not ask.
+
+    Raises:
+        StoreBusy: where another one is at it.
+    """
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreBusy(f"Another process is merging or dropping parts of {store}. Try again later.") from error
+        except OSError:  # a file system without locks: two that merge the same parts lose nothing, but may do it twice
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def retire(store: Path, folders: Iterable[Path]) -> None:
+    """Take parts out of the store, each in one rename, and then away; mapped arrays of theirs can still be read."""
+    with staged(store, f"dead-{secrets.token_hex(4)}") as grave:
+        for folder in folders:
+            with suppress(FileNotFoundError):  # somebody else was faster
+                folder.rename(grave / folder.name)
+        fsync_folder(store / "parts")
+
+
+class Syncs:
+    """Flushes to the disk that go on beside the writing, several at once: the disk then makes one journey of many.
+
+    Use it as a context manager; on leaving everything is on the disk, or the first error is raised.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE)
+        self._running: list[Future[None]] = []
+
+    def file(self, file: BinaryIO) -> None:
+        """Flush a file, which may be closed meanwhile."""
+        self._running.append(self._pool.submit(_fsync_and_close, os.dup(file.fileno())))
+
+    def folder(self, folder: Path) -> None:
+        """Make a folder's entries last."""
+        self._running.append(self._pool.submit(fsync_folder, folder))
+
+    def wait(self) -> None:
+        """Until all that was begun is done."""
+        while self._running:
+            self._running.pop().result()
+
+    def __enter__(self) -> "Syncs":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        if error is None:
+            self.wait()
+
+
+def _fsync_and_close(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a folder's entries last."""
+    _fsync_and_close(os.open(folder, os.O_RDONLY))
 
 
 def _make(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from store_helpers import GRID, KEY, RECIPE, contents_of, draw_failure, draw_video
 
-from actiondiff.store import FeatureStore, StoreWriter
+from actiondiff.store import FeatureStore, StoreWriter, compact
 
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
 
@@ -49,6 +49,12 @@ def write_everything(store: Path) -> None:
 def kill_at_step(store: Path, step: int) -> Callable[[], None]:
     """Write, and SIGKILL oneself right before the file operation of this number."""
 
+    return killing_itself(store, step, lambda: write_everything(store))
+
+
+def killing_itself(store: Path, step: int, what: Callable[[], object]) -> Callable[[], None]:
+    """The same of anything that is done to a store."""
+
     def work() -> None:
         taken = 0
 
@@ -64,7 +70,7 @@ def kill_at_step(store: Path, step: int) -> Callable[[], None]:
 
         os.fsync = lambda descriptor: count()
         sys.addaudithook(hear)
-        write_everything(store)
+        what()
 
     return work
 
@@ -75,6 +81,21 @@ def kill_everywhere(folder: Path) -> dict[str, Any]:
     while True:
         step += 1
         if outcome(in_child(kill_at_step(folder / f"{step:03d}.zarr", step))) == 0:
+            return {"killed": step - 1}
+
+
+def kill_merges(folder: Path) -> dict[str, Any]:
+    """One new store of three small parts for every step that a merge can be killed at."""
+    step = 0
+    while True:
+        step += 1
+        path = folder / f"{step:03d}.zarr"
+        for name in "abc":
+            with StoreWriter(path, RECIPE) as writer:
+                if name == "b":
+                    writer.fail(draw_failure("broken"))
+                writer.add(draw_video(name))
+        if outcome(in_child(killing_itself(path, step, lambda path=path: compact(path)))) == 0:
             return {"killed": step - 1}
 
 

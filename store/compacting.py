@@ -1,0 +1,180 @@
+"""Compacting: small parts are merged into large ones while readers and writers go on.
+
+A merged part names those that it takes the place of. It becomes visible in one rename, with all that they have;
+only then do they go away. A reader that meets both leaves them out. So a kill at any moment loses and doubles nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actiondiff.store.checking import part_damages
+from actiondiff.store.errors import StoreError
+from actiondiff.store.index import Index, look
+from actiondiff.store.part import Part, write_part
+from actiondiff.store.reader import maps_at_most, read_header
+from actiondiff.store.records import Failure, FeatureKey, VideoFeatures
+from actiondiff.store.staging import clear_staging, fsync_folder, only_one, retire
+from actiondiff.store.writer import PART_BYTES
+
+Kind = tuple[tuple[FeatureKey, ...], tuple[int, ...], str]
+"""What parts must share to be merged: keys, channels of each layer, dtype."""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What :func:`compact` did.
+
+    Attributes:
+        path: the store's folder.
+        parts_before: how many parts readers looked at before,
+        parts_after: and how many afterwards.
+        merged: for every new part the names of those that it was merged from.
+        damaged: parts that were left as they are, since they are not whole: ``verify`` tells more.
+    """
+
+    path: Path
+    parts_before: int
+    parts_after: int
+    merged: dict[str, tuple[str, ...]]
+    damaged: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "path": str(self.path),
+            "parts_before": self.parts_before,
+            "parts_after": self.parts_after,
+            "merged": {name: list(names) for name, names in self.merged.items()},
+            "damaged": list(self.damaged),
+        }
+
+    def text(self) -> str:
+        """A line or a few for people."""
+        olds = sum(map(len, self.merged.values()))
+        lines = [
+            f"{self.path}: {self.parts_before} parts -> {self.parts_after} ({olds} merged into {len(self.merged)} new)"
+        ]
+        lines += [f"  {name} is damaged and was left: actiondiff store verify {self.path}" for name in self.damaged]
+        return "\n".join(lines)
+
+
+def compact(path: str | Path, part_bytes: int = PART_BYTES) -> Compaction:
+    """Merge parts that are smaller than half of ``part_bytes`` and have the same keys.
+
+    Readers and writers go on meanwhile. A part is checked against its checksums before it is merged: damage is never
+    given a new checksum.
+
+    Args:
+        path: the store's folder.
+        part_bytes: features that a merged part holds at most.
+
+    Raises:
+        StoreNotFound: nothing is there.
+        StoreBusy: another process is compacting this store.
+    """
+    path = Path(path)
+    read_header(path)
+    with only_one(path):
+        clear_staging(path)
+        index = look(path / "parts", {}) or Index({})
+        live = {part.folder.name for part in index.parts}
+        left_over = [part.folder for name, part in index.opened.items() if name not in live]
+        if left_over:  # a merge was killed before they went
+            retire(path, left_over)
+        merged: dict[str, tuple[str, ...]] = {}
+        damaged: list[str] = []
+        for kind, parts in _by_kind(index, damaged).items():
+            for group in _groups(parts, part_bytes, maps_at_most() // max(1, len(kind[1]))):
+                whole = [part for part in group if not part_damages(path, part.folder.name)]
+                damaged += [part.folder.name for part in group if part not in whole]
+                if len(whole) > 1:
+                    merged[_merge(path, index, whole, kind)] = tuple(part.folder.name for part in whole)
+    after = len(index.parts) - sum(map(len, merged.values())) + len(merged)
+    return Compaction(path, len(index.parts), after, merged, tuple(sorted(damaged)))
+
+
+def _by_kind(index: Index, damaged: list[str]) -> dict[Kind, list[tuple[Part, int]]]:
+    """Parts that could be merged with each other, with the bytes of their features."""
+    kinds: dict[Kind, list[tuple[Part, int]]] = defaultdict(list)
+    for part in index.parts:
+        try:
+            files = {layer: part.file(layer) for layer in sorted({key.layer for key in part.keys})}
+        except (StoreError, OSError):
+            damaged.append(part.folder.name)
+            continue
+        if _differs_elsewhere(index, part):
+            continue
+        size_bytes = sum(int(np.prod(file.shard)) * file.dtype.itemsize for file in files.values())
+        channels = tuple(file.shard[2] for file in files.values())
+        dtype = next((file.dtype.name for file in files.values()), "float16")
+        kinds[tuple(sorted(part.keys)), channels, dtype].append((part, size_bytes))
+    return kinds
+
+
+def _differs_elsewhere(index: Index, part: Part) -> bool:
+    """Whether a video of the part stands in another with another source or other frames; then their order matters."""
+    if not index.has_repeats:
+        return False
+    for position, video_id in enumerate(part.video_ids):
+        own = _origin(part, position)
+        if any(other is not part and _origin(other, place) != own for other, place in index.of(video_id)):
+            return True
+    return False
+
+
+def _origin(part: Part, position: int) -> tuple[Any, ...]:
+    rows = part.rows(position)
+    return part.source(position), part.frame_index[rows].tobytes(), part.pts_seconds[rows].tobytes()
+
+
+def _groups(parts: Sequence[tuple[Part, int]], part_bytes: int, at_most: int) -> list[list[Part]]:
+    """Small parts in their order, as many together as fit and may be mapped at once."""
+    groups: list[list[Part]] = []
+    room = -1
+    for part, size_bytes in parts:
+        if 2 * size_bytes >= part_bytes:
+            continue
+        if size_bytes > room or len(groups[-1]) >= max(2, at_most):
+            groups.append([])
+            room = part_bytes
+        groups[-1].append(part)
+        room -= size_bytes
+    return [group for group in groups if len(group) > 1]
+
+
+def _merge(path: Path, index: Index, parts: Sequence[Part], kind: Kind) -> str:
+    keys, _, dtype = kind
+    videos: dict[str, VideoFeatures] = {}
+    for part in parts:
+        views = {key: part.features(key) for key in keys}
+        for position, video_id in enumerate(part.video_ids):
+            if video_id not in videos:  # two writers did the same work: the first counts
+                rows = part.rows(position)
+                features = {key: view[rows] for key, view in views.items()}
+                origin = part.source(position), part.frame_index[rows], part.pts_seconds[rows]
+                videos[video_id] = VideoFeatures(video_id, *origin, features)
+    name = write_part(
+        path,
+        list(videos.values()),
+        _failures(index, parts, videos.keys()),
+        dtype,
+        supersedes=[part.folder.name for part in parts],
+    )
+    fsync_folder(path / "parts")  # a loss of power must not take the new part and leave the old ones gone
+    retire(path, [part.folder for part in parts])
+    return name
+
+
+def _failures(index: Index, parts: Sequence[Part], video_ids: Collection[str]) -> list[Failure]:
+    """Failures that still count, of the merged parts and of videos in them.
+
+    The merged part comes where the last of its parts was. There its videos would take back failures that are younger
+    than they are: these are noted once more. Those that were taken back already are left out.
+    """
+    own = {failure.video_id for part in parts for failure in part.failures}
+    return [failure for video_id, failure in index.failures.items() if video_id in own or video_id in video_ids]
