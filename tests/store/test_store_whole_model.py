@@ -1,4 +1,4 @@
-"""The whole room driven at random beside plain dictionaries: write, merge, be killed, be damaged, go out and come back."""
+"""The whole room driven at random beside a dictionary: write, merge, kill, damage, drop, export and import."""
 
 import shutil
 import tempfile
