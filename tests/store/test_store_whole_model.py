@@ -94,7 +94,8 @@ class StoreBesideDict(RuleBasedStateMachine):
         for store in (self.reader, FeatureStore(self.path)):
             assert contents_of(store) == self.stored
             assert set(store.failures) == self.failed
-            for key in store.keys():
+            keys = store.keys()
+            for key in keys:
                 loaded = dict(store.load(layer=key.layer, timestep=key.timestep).items())
                 assert {(name, key): array.tobytes() for name, array in loaded.items()} == {
                     place: content for place, content in self.stored.items() if place[1] == key
