@@ -141,10 +141,10 @@ def bench(sample: Sample, folder: Path, runs: int, *, others: bool) -> Table:
 def by_turns(
     table: Table, what: str, works: dict[str, Callable[[], Any]], before: Callable[[], Any] = lambda: None
 ) -> None:
-    """So that a machine that is busy with other things is so for all of them."""
+    """So that a machine that is busy with other things is so for all, and none always comes first."""
     taken: dict[str, list[float]] = {layout: [] for layout in works}
-    for _ in range(table.runs + 2):
-        for layout, work in works.items():
+    for turn in range(table.runs + 3):
+        for layout, work in list(works.items())[:: 1 if turn % 2 else -1]:
             before()
             begin = time.perf_counter()
             work()

@@ -119,6 +119,51 @@ def write_many(folder: Path) -> dict[str, Any]:
     return {"codes": codes, "seconds": seconds}
 
 
+def everyone_at_once(folder: Path) -> dict[str, Any]:
+    """Eight processes write, four read and one merges, all in one store."""
+    path, writers, videos = folder / "features.zarr", 8, 12
+    StoreWriter(path, RECIPE)
+    writing = folder / "writing"
+    writing.touch()
+
+    def write(number: int) -> None:
+        with StoreWriter(path, RECIPE) as writer:
+            for index in range(videos):
+                writer.add(draw_video(f"{number}/{index:02d}"))
+                if index % 2:
+                    writer.commit()
+
+    def read(number: int) -> None:
+        store, seen, rounds = FeatureStore(path), set[str](), 0
+        while writing.exists():
+            store.refresh()
+            if not seen <= set(store.video_ids):
+                raise AssertionError("A video that was there is gone.")
+            seen = set(store.video_ids)
+            for video_id in seen:
+                if store.read(video_id, layer=9, timestep=20).tobytes() != draw_video(video_id).features[KEY].tobytes():
+                    raise AssertionError(f"{video_id} reads as something else.")
+            rounds += 1
+        (folder / f"reader-{number}").write_text(str(rounds))
+
+    def merge() -> None:
+        merges = 0
+        while writing.exists():
+            merges += len(compact(path).merged)
+        (folder / "merges").write_text(str(merges))
+
+    others = [in_child(lambda number=number: read(number)) for number in range(4)] + [in_child(merge)]
+    begin = time.monotonic()
+    children = [in_child(lambda number=number: write(number)) for number in range(writers)]
+    codes = [outcome(child) for child in children]
+    seconds = time.monotonic() - begin
+    writing.unlink()
+    codes += [outcome(child) for child in others]
+    rounds = [int((folder / f"reader-{number}").read_text()) for number in range(4)]
+    merges = int((folder / "merges").read_text())
+    return {"codes": codes, "seconds": seconds, "rounds": rounds, "merges": merges, "videos": writers * videos}
+
+
 def digest(store: FeatureStore) -> str:
     found = hashlib.sha256()
     for (video_id, key), content in sorted(contents_of(store).items()):

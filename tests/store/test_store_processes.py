@@ -12,7 +12,7 @@ import pytest
 import store_children
 from store_helpers import GRID, RECIPE, contents_of, contents_told, draw_failure, draw_video, parts_of
 
-from actiondiff.store import FeatureStore, StoreNotFound, StoreWriter, VideoFeatures
+from actiondiff.store import FeatureStore, StoreNotFound, StoreWriter, VideoFeatures, verify
 
 
 def run_child(what: str, folder: Path) -> dict[str, Any]:
@@ -128,6 +128,18 @@ def test_four_processes_writing_into_one_new_store_at_once_lose_nothing_and_doub
         assert sum(len(part.video_ids) for part in store.parts) == len(drawn)
         assert store.failures == {f"broken/{n}": draw_failure(f"broken/{n}") for n in range(4)}
         assert sorted(entry.name for entry in path.iterdir()) == ["parts", "zarr.json"]
+
+
+def test_eight_write_four_read_and_one_merges_at_once_and_nothing_is_lost_or_double(tmp_path: Path) -> None:
+    told = run_child("everyone_at_once", tmp_path)
+    assert told["codes"] == [0] * 13, told["stderr"]
+    store = FeatureStore(tmp_path / "features.zarr")
+    drawn = [draw_video(f"{number}/{index:02d}") for number in range(8) for index in range(12)]
+    assert contents_of(store) == contents_told(drawn)
+    assert sum(len(part.video_ids) for part in store.parts) == told["videos"] == 96
+    assert told["merges"] > 0
+    assert min(told["rounds"]) > 0
+    assert verify(tmp_path / "features.zarr").good
 
 
 @pytest.fixture
