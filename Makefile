@@ -19,6 +19,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" sh .ci/types
 
+bench-extract: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_extract.py
+
 bench-store: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_store.py
 
@@ -38,6 +41,3 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
-
-bench-extract: $(VENV)/.installed
-	$(BIN)/python benchmarks/bench_extract.py

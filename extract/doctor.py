@@ -5,7 +5,17 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "av", "zarr", "h5py", "pytorch-lightning")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "av",
+    "zarr",
+    "h5py",
+    "openpyxl",
+    "pytorch-lightning",
+)
 FULL_SIZE_MEMORY_GB = 16
 
 
