@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from fakes import FakeBackbone, draw_frames
+from fakes import GOLDEN, FakeBackbone, draw_frames
 from PIL import Image
 
 from actiondiff.cli import cli
 from actiondiff.manifests import Manifest, Video, write_video
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")

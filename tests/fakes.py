@@ -10,6 +10,9 @@ from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import Window
 from actiondiff.store import FeatureKey
 
+GOLDEN = Path(__file__).parent / "golden"
+"""Values of the published implementation, and its weights under the published key names."""
+
 REAL_CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 """120 real clips, where the folder is there."""
 

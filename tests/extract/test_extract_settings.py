@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from fakes import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,8 +221,6 @@ def test_the_doctor_finds_what_the_pipeline_needs():
 
 
 def test_a_published_single_file_holds_the_same_tensors_as_the_folder():
-    from conftest import GOLDEN
-
     file = GOLDEN / "svd_xt_tiny.safetensors"
     loaded = load_backbone("svd-xt", weights=file, weights_config=TINY_WEIGHTS, device="cpu")
     assert loaded.recipe.weights_sha256 == load_backbone("svd-tiny", device="cpu").recipe.weights_sha256
@@ -229,7 +228,6 @@ def test_a_published_single_file_holds_the_same_tensors_as_the_folder():
 
 def test_every_key_of_a_published_file_has_its_diffusers_name():
     """Also those of the denoising half, which features do not load."""
-    from conftest import GOLDEN
     from safetensors import safe_open
 
     from actiondiff.extract.single_file import read_part
@@ -241,7 +239,6 @@ def test_every_key_of_a_published_file_has_its_diffusers_name():
 
 
 def test_a_single_file_without_configuration_implies_svds(tmp_path):
-    from conftest import GOLDEN
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
     from actiondiff.extract.single_file import SVD_CONFIGS
