@@ -27,6 +27,8 @@ def parse_numbers(text: str, allowed: range, rule: str) -> tuple[int, ...]:
         if match is None:
             raise InputError(f"Numbers are given like 9 or 3,6,9 or 1-13 or all; got {text!r}. {rule}")
         first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InputError(f"A range goes from the smaller to the larger number; got {piece.strip()!r}. {rule}")
         for number in (first, last):
             if number not in allowed:
                 raise InputError(f"{number} does not exist. {rule}")

@@ -52,6 +52,7 @@ def test_spelled_numbers_read_back_as_the_same_numbers(numbers):
         ("9", "30", "Timestep 30 does not exist. svd-xt has timesteps 0 to 29; 20 is the usual one."),
         ("nine", "20", "got 'nine'"),
         ("9-", "20", "got '9-'"),
+        ("9-3", "20", "got '9-3'"),
     ],
 )
 def test_layers_and_timesteps_that_do_not_exist_are_told_with_those_that_do(layers, timesteps, message):
