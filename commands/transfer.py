@@ -1,0 +1,83 @@
+"""``actiondiff transfer``: train on each domain, test on every one."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actiondiff.commands.answering import finish, free_folder, progress_bar
+from actiondiff.commands.options import (
+    HEADS,
+    device_option,
+    json_option,
+    key_options,
+    manifest_option,
+    unseen_option,
+)
+
+
+@click.command()
+@click.option("--by", required=True, help="Column of the manifest whose values are trained and tested on.")
+@click.option("--head", "heads", type=click.Choice([*HEADS, "all"]), multiple=True, help="May be given several times.")
+@key_options
+@click.option("--epochs", type=int)
+@click.option("--lr", type=float, help="Highest learning rate.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds.")
+@click.option("--folds", type=int, help="Inside each domain where the manifest has no split.  [default: 5]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for table and picture.  [default: transfer]")
+@manifest_option
+@click.option(
+    "--store",
+    "store_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    default=["features.zarr"],
+    show_default=True,
+    help="Several stores go through the same heads side by side.",
+)
+@unseen_option
+@device_option
+@json_option
+def transfer(
+    by: str,
+    heads: tuple[str, ...],
+    layer: int | None,
+    timestep: int | None,
+    epochs: int | None,
+    lr: float | None,
+    out: Path | None,
+    manifest_path: Path,
+    store_paths: tuple[Path, ...],
+    **settings: Any,
+) -> None:
+    """Train on each value of a column, test on every one: the matrix, as CSV and picture.
+
+    \b
+    Example:
+      actiondiff transfer --by domain --head all --store features.zarr --store frame-diff.zarr
+    """
+    from actiondiff.heads import configure
+    from actiondiff.heads import transfer as run_transfer
+    from actiondiff.manifests import Manifest
+    from actiondiff.store import FeatureStore
+
+    chosen = HEADS if "all" in heads else heads or ("transformer",)
+    configs = [configure(head, epochs=epochs, lr=lr) for head in chosen]
+    stores = [FeatureStore(path) for path in store_paths]
+    sources = {store.name: store for store in stores}
+    if len(sources) < len(stores):
+        sources = {f"{store.name} {store.path}": store for store in stores}
+    clips = Manifest.read(manifest_path, check_files=False)
+    folder = out or free_folder(Path("transfer"))
+    result = run_transfer(
+        sources,
+        clips,
+        by,
+        configs,
+        layer=layer,
+        timestep=timestep,
+        out=folder,
+        progress=progress_bar("fit"),
+        **settings,
+    )
+    finish({"out": str(folder), **result.to_dict()}, f"{result.table()}\n-> {folder}/transfer.csv, transfer.png")
