@@ -96,7 +96,7 @@ def ours(modules: SVDModules, pixels: Tensor, keys: list[FeatureKey]) -> dict[Fe
     frames = len(pixels)
     recipe = Recipe("svd-xt", "", (pixels.shape[-2], pixels.shape[-1]), window=frames)
     window = Window(pixels, np.arange(frames), np.zeros(frames))
-    return SVDBackbone(recipe, modules).features(window, keys)
+    return SVDBackbone(recipe, modules).features([window], keys)[0]
 
 
 def timed(run: Callable[[], object], repeats: int) -> float:

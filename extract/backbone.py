@@ -18,16 +18,16 @@ from actiondiff.store import FeatureKey
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen network (or none) that turns a window into features: the seam where tests put a fake."""
+    """A frozen network (or none) that turns windows into features: the seam where tests put a fake."""
 
     recipe: Recipe
     layer_channels: Mapping[int, int]
     notice: str
 
     def features(
-        self, window: Window, keys: Sequence[FeatureKey]
-    ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
-        """(frames, channels) of the window's real frames for every key."""
+        self, windows: Sequence[Window], keys: Sequence[FeatureKey]
+    ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
+        """For each window (frames, channels) of its real frames at every key."""
 
 
 PAPER_KEY = FeatureKey(9, 20)

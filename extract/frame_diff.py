@@ -27,13 +27,16 @@ class FrameDiffBackbone:
         self.layer_channels: Mapping[int, int] = {1: GRID * GRID}
 
     def features(
-        self, window: Window, keys: Sequence[FeatureKey]
-    ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
-        """Features of a window's real frames, one (frames, channels) tensor a key."""
+        self, windows: Sequence[Window], keys: Sequence[FeatureKey]
+    ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
+        """Features of each window's real frames, one (frames, channels) tensor a key."""
+        return [dict.fromkeys(keys, self._difference(window)) for window in windows]
+
+    def _difference(self, window: Window) -> Float[Tensor, "frames channels"]:
         pixels = window.pixels[: window.real_frames]
         grey = (pixels * pixels.new_tensor(_GREY)[:, None, None]).sum(dim=1, keepdim=True)
         grid = F.adaptive_avg_pool2d(grey, GRID).flatten(1)
         if len(grid) == 1:
-            return {key: torch.zeros_like(grid) for key in keys}
+            return torch.zeros_like(grid)
         difference = (grid[1:] - grid[:-1]).abs()
-        return {key: torch.cat([difference[:1], difference]) for key in keys}
+        return torch.cat([difference[:1], difference])

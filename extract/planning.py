@@ -178,7 +178,7 @@ def _seconds_per_window(backbone: Backbone, keys: Sequence[FeatureKey]) -> float
     recipe = backbone.recipe
     pixels = torch.full((recipe.window, 3, *recipe.size_hw), BLACK)
     window = Window(pixels, np.arange(recipe.window), np.zeros(recipe.window))
-    backbone.features(window, keys)  # the first run also pays for allocation and choice of kernels
+    backbone.features([window], keys)  # the first run also pays for allocation and choice of kernels
     begin = time.perf_counter()
-    backbone.features(window, keys)
+    backbone.features([window], keys)
     return time.perf_counter() - begin

@@ -146,7 +146,7 @@ def extract_clip(video_id: str, clip: Clip, backbone: Backbone, keys: Sequence[F
     rows: dict[FeatureKey, list[torch.Tensor]] = {key: [] for key in keys}
     frame_index, pts_seconds = [], []
     for window in cut_windows(clip, backbone.recipe, video_id):
-        for key, features in backbone.features(window, keys).items():
+        for key, features in backbone.features([window], keys)[0].items():
             rows[key].append(features)
         frame_index.append(window.frame_index)
         pts_seconds.append(window.pts_seconds)

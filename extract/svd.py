@@ -49,12 +49,17 @@ class SVDBackbone:
 
     @torch.inference_mode()
     def features(
-        self, window: Window, keys: Sequence[FeatureKey]
-    ) -> dict[FeatureKey, Float[Tensor, "frames channels"]]:
-        """Features of a window's real frames, float32 on the device, one (frames, channels) tensor a key.
+        self, windows: Sequence[Window], keys: Sequence[FeatureKey]
+    ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
+        """Features of each window's real frames, float32 on the device, one (frames, channels) tensor a key.
 
         A window that is not finite in half precision is done again in float32.
         """
+        return [self._finite_features(window, keys) for window in windows]
+
+    def _finite_features(
+        self, window: Window, keys: Sequence[FeatureKey]
+    ) -> dict[FeatureKey, Float[Tensor, "frames _"]]:
         features = self._features(window, keys)
         if self._precision != torch.float32 and not all(array.isfinite().all() for array in features.values()):
             with self._in_float32():

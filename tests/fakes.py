@@ -29,7 +29,10 @@ class FakeBackbone:
         self.notice = ""
         self.windows_seen = 0
 
-    def features(self, window: Window, keys: Sequence[FeatureKey]) -> dict[FeatureKey, torch.Tensor]:
+    def features(self, windows: Sequence[Window], keys: Sequence[FeatureKey]) -> list[dict[FeatureKey, torch.Tensor]]:
+        return [self.window_features(window, keys) for window in windows]
+
+    def window_features(self, window: Window, keys: Sequence[FeatureKey]) -> dict[FeatureKey, torch.Tensor]:
         self.windows_seen += 1
         means = window.pixels[: window.real_frames].mean(dim=(1, 2, 3))
         rest = torch.ones(window.real_frames, 3)

@@ -122,5 +122,5 @@ def test_a_video_of_one_frame_and_a_window_of_one_frame_have_features(golden):
 
     pixels = resize_frames(torch.from_numpy(golden["frames"][:1]), (128, 128))
     backbone = load_backbone("svd-tiny", window=1, size_hw=(128, 128), device="cpu")
-    features = backbone.features(Window(pixels, np.zeros(1, np.int64), np.zeros(1)), [FeatureKey(13, 20)])
+    [features] = backbone.features([Window(pixels, np.zeros(1, np.int64), np.zeros(1))], [FeatureKey(13, 20)])
     assert features[FeatureKey(13, 20)].shape == (1, 64)

@@ -105,8 +105,8 @@ def test_a_store_of_another_recipe_is_refused_naming_the_difference(clips, tmp_p
 
 def test_values_that_are_not_finite_or_overflow_fail_the_video(clips, tmp_path):
     class Broken(FakeBackbone):
-        def features(self, window, keys):
-            features = super().features(window, keys)
+        def window_features(self, window, keys):
+            features = super().window_features(window, keys)
             value = {5: float("nan"), 12: 1e6}.get(int(window.frame_index[-1]) + 1, 0.0)
             return {key: array + value for key, array in features.items()}
 
@@ -117,10 +117,10 @@ def test_values_that_are_not_finite_or_overflow_fail_the_video(clips, tmp_path):
 
 def test_an_unexpected_error_names_its_clip_and_keeps_what_is_whole(clips, tmp_path):
     class Dying(FakeBackbone):
-        def features(self, window, keys):
+        def window_features(self, window, keys):
             if self.windows_seen == 3:
                 raise RuntimeError("device on fire")
-            return super().features(window, keys)
+            return super().window_features(window, keys)
 
     with pytest.raises(RuntimeError) as caught:
         extract(clips, tmp_path / "s.zarr", Dying(stride=1), KEYS)
@@ -174,9 +174,9 @@ from actiondiff.store import FeatureKey
 from actiondiff.store import StoreWriter
 
 class Slow(FakeBackbone):
-    def features(self, window, keys):
+    def window_features(self, window, keys):
         time.sleep(0.05)
-        return super().features(window, keys)
+        return super().window_features(window, keys)
 
 StoreWriter.__init__.__defaults__ = ("float16", 1, 600.0, "")  # every video is a part of its own
 folder = Path({folder!r})

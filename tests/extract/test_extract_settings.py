@@ -202,10 +202,10 @@ def test_half_precision_leaves_the_vae_in_float32_and_gives_close_features():
     window = Window(torch.rand(4, 3, 64, 96) * 2 - 1, np.arange(4), np.zeros(4))
     key = FeatureKey(9, 20)
     settings = {"window": 4, "size_hw": (64, 96), "device": "cpu"}
-    exact = load_backbone("svd-tiny", **settings).features(window, [key])[key]
+    exact = load_backbone("svd-tiny", **settings).features([window], [key])[0][key]
     half = load_backbone("svd-tiny", precision="bfloat16", **settings)
     assert next(half._modules.vae.parameters()).dtype == torch.float32
-    close = half.features(window, [key])[key]
+    close = half.features([window], [key])[0][key]
     assert (close - exact).abs().max() < 0.05 * exact.abs().max()
 
 
@@ -276,7 +276,7 @@ def tiny_features(**settings):
     pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     backbone = load_backbone("svd-tiny", window=3, size_hw=(64, 96), device="cpu", **settings)
     key = FeatureKey(3, 10)
-    features = backbone.features(Window(pixels, np.arange(3), np.zeros(3), name), [key])[key]
+    features = backbone.features([Window(pixels, np.arange(3), np.zeros(3), name)], [key])[0][key]
     assert features.shape[1] == backbone.layer_channels[3]
     return features
 
@@ -309,7 +309,7 @@ def test_a_window_that_overflows_half_precision_is_done_again_in_float32():
         backbone._modules.unet.conv_in.weight.data.mul_(2e5)
         with torch.inference_mode():
             once = backbone._features(window, [key])[key]
-        found[precision] = backbone.features(window, [key])[key]
+        found[precision] = backbone.features([window], [key])[0][key]
         assert once.isfinite().all() == (precision == "float32"), "only the first try in half precision overflows"
         assert next(backbone._modules.unet.parameters()).dtype == getattr(torch, precision), "as it was before"
     assert torch.allclose(
