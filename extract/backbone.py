@@ -24,9 +24,12 @@ class Backbone(Protocol):
     layer_channels: Mapping[int, int]
     notice: str
 
+    def windows_at_once(self, keys: Sequence[FeatureKey]) -> int:
+        """How many windows it likes to be given together at these keys."""
+
     def features(
         self, windows: Sequence[Window], keys: Sequence[FeatureKey]
-    ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
+    ) -> list[dict[FeatureKey, Float[Tensor, "_ _"]]]:
         """For each window (frames, channels) of its real frames at every key."""
 
 
@@ -149,6 +152,7 @@ def _load_svd_backbone(
 ) -> Backbone:
     import torch
 
+    from actiondiff.extract.rewriting import rewrite
     from actiondiff.extract.svd import SVDBackbone
     from actiondiff.extract.weights import WeightsSource, load_svd
 
@@ -167,7 +171,8 @@ def _load_svd_backbone(
     recipe = replace(recipe, weights_sha256=modules.weights_sha256)
     # sdv2 with the tiny weights is as random as svd-tiny itself.
     notice = BACKBONES["svd-tiny"].notice if source.path.resolve() == TINY_WEIGHTS.resolve() else ""
-    return SVDBackbone(recipe, modules, temporal=spec.temporal, notice=notice)
+    rewrite(modules.unet, temporal=spec.temporal)
+    return SVDBackbone(recipe, modules, notice=notice)
 
 
 def load_recipe(document: Mapping[str, Any], *, weights: Path | None = None, device: str = "auto") -> Backbone:

@@ -1,7 +1,7 @@
 """Windows: runs of consecutive sampled frames, resized, the last one filled up with black."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class Window:
     def real_frames(self) -> int:
         """How many frames are not padding."""
         return len(self.frame_index)
+
+    def without_pixels(self) -> "Window":
+        """What is worth keeping of a window that has been through the backbone."""
+        return replace(self, pixels=self.pixels[:, :, :0, :0].clone())
 
     def __repr__(self) -> str:
         return f"Window(pixels={tuple(self.pixels.shape)}, real_frames={self.real_frames})"
