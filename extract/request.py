@@ -37,19 +37,30 @@ def parse_numbers(text: str, allowed: range, rule: str) -> tuple[int, ...]:
 
 
 def feature_keys(
-    backbone: str, layers: str | None, timesteps: str | None, steps: int | None = None
+    backbone: str, layers: str | None, timesteps: str | None, steps: int | None = None, *, depth: int | None = None
 ) -> list[FeatureKey]:
     """Every pair of the layers and timesteps asked for; None takes the backbone's usual one.
+
+    Args:
+        backbone: name in the table.
+        layers: such as ``9``, ``3,6,9``, ``1-13`` or ``all``.
+        timesteps: likewise.
+        steps: of the schedule, if not the backbone's default.
+        depth: layers of the network at hand, where its weights are not the table's; the last is then the usual one.
 
     Raises:
         InputError: a layer or timestep that the backbone does not have.
     """
     spec = backbone_spec(backbone)
-    steps = spec.timesteps if steps is None or spec.family == "frame-diff" else steps
-    layer_rule = f"{backbone} has layers 1 to {spec.layers}; {spec.key.layer} is the usual one."
-    step_rule = f"{backbone} has timesteps 0 to {steps - 1}; {spec.key.timestep} is the usual one."
-    chosen_layers = _choose(layers, spec.key.layer, range(1, spec.layers + 1), "Layer", layer_rule)
-    chosen_steps = _choose(timesteps, spec.key.timestep, range(steps), "Timestep", step_rule)
+    steps = spec.timesteps if steps is None or spec.family != "svd" else steps
+    usual = spec.key if depth is None else FeatureKey(depth, spec.key.timestep)
+    depth = depth or spec.layers
+    layer_rule = f"{backbone} has layers 1 to {depth}; {usual.layer} is the usual one."
+    step_rule = f"{backbone} has timesteps 0 to {steps - 1}; {usual.timestep} is the usual one."
+    if steps == 1:
+        step_rule = f"{backbone} has one timestep, 0."
+    chosen_layers = _choose(layers, usual.layer, range(1, depth + 1), "Layer", layer_rule)
+    chosen_steps = _choose(timesteps, usual.timestep, range(steps), "Timestep", step_rule)
     return [FeatureKey(layer, timestep) for layer in chosen_layers for timestep in chosen_steps]
 
 

@@ -34,16 +34,25 @@ class SVDBackbone:
         modules: the loaded networks.
         temporal: False switches the temporal layers off.
         notice: what everyone who sees its numbers should know.
+        text: cross-attention tokens (labels, width) of the condition ``text``.
     """
 
-    def __init__(self, recipe: Recipe, modules: SVDModules, *, temporal: bool = True, notice: str = "") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        modules: SVDModules,
+        *,
+        temporal: bool = True,
+        notice: str = "",
+        text: Float[Tensor, "labels width"] | None = None,
+    ) -> None:
         self.recipe = recipe
         self.notice = notice
         cells = recipe.pool_grid[0] * recipe.pool_grid[1]
         self.layer_channels: Mapping[int, int] = {
             layer: channels * cells for layer, channels in layer_channels(modules.unet).items()
         }
-        self._modules, self._temporal = modules, temporal
+        self._modules, self._temporal, self._text = modules, temporal, text
         self._device = next(modules.unet.parameters()).device
         self._precision = next(modules.unet.parameters()).dtype
 
@@ -112,8 +121,8 @@ class SVDBackbone:
 
     def _condition(
         self, pixels: Float[Tensor, "T 3 height width"], latents: Float[Tensor, "T C H W"]
-    ) -> tuple[Float[Tensor, "T 1 D"], Float[Tensor, "T C H W"]]:
-        """Cross-attention token and image latents of every frame."""
+    ) -> tuple[Float[Tensor, "T tokens D"], Float[Tensor, "T C H W"]]:
+        """Cross-attention tokens and image latents of every frame."""
         frames = len(pixels)
         if self.recipe.condition == "none":
             width = self._modules.unet.config.cross_attention_dim
@@ -122,8 +131,9 @@ class SVDBackbone:
             return self._embed(pixels)[:, None], latents
         # The window's own middle, also where the last window is padded: that is the paper's fixed position.
         middle = slice(frames // 2, frames // 2 + 1)
-        embedding = self._embed(pixels[middle])[:, None].expand(frames, -1, -1)
-        return embedding, latents[middle].expand_as(latents)
+        # Text takes the place of the embedding alone; the image latents stay, as in the published code.
+        tokens = self._embed(pixels[middle])[:, None] if self._text is None else self._text[None]
+        return tokens.expand(frames, -1, -1), latents[middle].expand_as(latents)
 
     def _embed(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T D"]:
         """CLIP's projected image embeddings."""
@@ -146,7 +156,7 @@ class SVDBackbone:
         self,
         latents: Float[Tensor, "T C H W"],
         image_latents: Float[Tensor, "T C H W"],
-        embedding: Float[Tensor, "T 1 D"],
+        embedding: Float[Tensor, "T tokens D"],
         timestep: int,
         noise: Float[Tensor, "T C H W"] | None,
     ) -> DenoiserInput:
