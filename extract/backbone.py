@@ -110,7 +110,7 @@ BACKBONES: Mapping[str, BackboneSpec] = {
         window=16,
         layers=24,
         key=FeatureKey(24, 0),
-        licence="MIT",
+        licence="permissive, MIT or Apache 2.0 by size",
         resize="margin-crop",
         pad="repeat",
     ),

@@ -121,9 +121,9 @@ def _snapshot(hub_id: str, patterns: Sequence[str], offline: bool) -> Path:
 def _not_cached(hub_id: str, offline: bool) -> str:
     if offline:
         return (
-            f"The weights of {hub_id} are not in the local cache, and --offline forbids to fetch them. Run `hf download "
-            f"{hub_id}`, or this command without --offline, while there is a network; or give a local folder with "
-            f"--weights. {_WITHOUT}"
+            f"The weights of {hub_id} are not in the local cache, and --offline forbids to fetch them. Run "
+            f"`hf download {hub_id}`, or this command without --offline, while there is a network; or give "
+            f"a local folder with --weights. {_WITHOUT}"
         )
     return (
         f"The weights of {hub_id} are neither in the local cache nor could they be fetched from the hub. Go online and "

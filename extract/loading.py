@@ -1,10 +1,8 @@
 """From a recipe and what the user said about weights to a backbone that runs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,9 +88,7 @@ def _find(spec: BackboneSpec, options: WeightsOptions, parts: list[HubPart]) -> 
     return fetch(spec.hub_id) if spec.hub_id else TINY_WEIGHTS
 
 
-def _embed_labels(
-    recipe: Recipe, options: WeightsOptions, width: int, device: torch.device
-) -> tuple[Tensor, str]:
+def _embed_labels(recipe: Recipe, options: WeightsOptions, width: int, device: torch.device) -> tuple[Tensor, str]:
     from actiondiff.extract.text import TEXT_HUB_ID, TEXT_PART, TextWeights, embed_labels
 
     fetch = partial(fetch_from_hub, parts=[TEXT_PART], offline=options.offline)

@@ -6,9 +6,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-AFTER_ACTIVATION = 1.7
-"""Gain of layers behind SiLU or GELU, which keep about a third of a unit normal's mean square: 1 / 1.7^2."""
-
 
 def random_tensors(module: nn.Module, seed: int, part: str) -> dict[str, Tensor]:
     """Draw every parameter of a network, whose own tensors may be on the meta device.

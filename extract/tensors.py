@@ -1,6 +1,5 @@
 """Safetensors files: which of a folder, which tensors, filling a network with them, their hash. Never a pickle."""
 
-import hashlib
 import json
 import re
 import struct
@@ -21,16 +20,15 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 def tensor_patterns(stem: str, half: bool) -> list[str]:
     """Patterns of the files that one set of tensors may lie in: whole or in shards, plain or the float16 variant."""
-    if half:
-        names = (".fp16", ".fp16-?????-of-?????", "-?????-of-?????.fp16")
-    else:
-        names = ("", "-?????-of-?????")
+    shard = "-?????-of-?????"
+    names = (".fp16", f".fp16{shard}", f"{shard}.fp16") if half else ("", shard)
     return [f"{stem}{name}.safetensors" for name in names]
 
 
 def has_tensors(folder: Path, stem: str) -> bool:
     """Whether a folder has a set of tensors, in either variant."""
-    return any(folder.glob(pattern) for half in (False, True) for pattern in tensor_patterns(stem, half))
+    patterns = [pattern for half in (False, True) for pattern in tensor_patterns(stem, half)]
+    return any(True for pattern in patterns for _ in folder.glob(pattern))
 
 
 def tensor_files(folder: Path, stem: str, half: bool) -> list[Path]:
@@ -133,7 +131,7 @@ def _grouped(names: Sequence[str]) -> list[str]:
     return lines if rest <= 0 else [*lines[:_KINDS_LISTED], f"    and {rest} more kinds"]
 
 
-def hash_tensors(digest: "hashlib._Hash", part: str, tensors: Mapping[str, Tensor]) -> None:
+def hash_tensors(digest: Any, part: str, tensors: Mapping[str, Tensor]) -> None:
     """Add tensors to a hash, by name: in whatever files and order they lie, the same tensors give the same hash."""
     for name in sorted(tensors):
         tensor = tensors[name]

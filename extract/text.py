@@ -97,14 +97,18 @@ def embed_labels(
     _check_config(config, width)
     text = config["text_cfg"]
     gelu = bool(config.get("quick_gelu", False))
-    model: Any = open_clip.CLIP(config["embed_dim"], _NO_PICTURES, text, quick_gelu=gelu)
+    with torch.device("meta"):
+        model: Any = open_clip.CLIP(config["embed_dim"], _NO_PICTURES, text, quick_gelu=gelu)
     del model.visual, model.logit_scale
     tensors = weights.tensors(model)
     settings = dataclasses.asdict(open_clip.CLIPTextCfg(**text)) | {"quick_gelu": gelu}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     hash_tensors(digest, "text", tensors)
     fill(model, {n: t.to(torch.float32) for n, t in tensors.items()}, f"the text tower of {weights.path or 'a seed'}")
-    tokenizer = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+    places = text.get("context_length", 77)
+    if model.attn_mask is not None:  # the one buffer that no file holds: on the meta device it would stay empty
+        model.attn_mask = torch.full((places, places), -torch.inf).triu(1)
+    tokenizer = open_clip.SimpleTokenizer(context_length=places)
     with torch.inference_mode():
         embeddings = model.eval().encode_text(tokenizer(list(labels)))
     return embeddings.to(device), digest.hexdigest()

@@ -63,8 +63,8 @@ class VideoTransformerBackbone:
     def __init__(self, recipe: Recipe, network: VideoTransformer, *, notice: str = "") -> None:
         if any(side % patch for side, patch in zip(recipe.size_hw, network.patch, strict=True)):
             raise InputError(
-                f"{recipe.backbone} cuts frames into patches of {network.patch[0]}x{network.patch[1]} pixels, so --size "
-                f"is a multiple of that; got {recipe.size_hw[0]}x{recipe.size_hw[1]}."
+                f"{recipe.backbone} cuts frames into patches of {network.patch[0]}x{network.patch[1]} pixels, so "
+                f"--size is a multiple of that; got {recipe.size_hw[0]}x{recipe.size_hw[1]}."
             )
         self.recipe = recipe
         self.notice = notice

@@ -68,9 +68,7 @@ def load_videomae(
     tubelet = published["tubelet_size"]
     frames = recipe.window + -recipe.window % tubelet
     with torch.device("meta"):
-        model = VideoMAEModel(
-            VideoMAEConfig(**{**published, "num_frames": frames, "image_size": list(recipe.size_hw)})
-        )
+        model = VideoMAEModel(VideoMAEConfig(**{**published, "num_frames": frames, "image_size": list(recipe.size_hw)}))
     model.layernorm = None
     mean, deviation = weights.normalisation()
     identity = {name: published[name] for name in _IDENTITY} | {"mean": mean, "deviation": deviation}

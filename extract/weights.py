@@ -118,7 +118,9 @@ class WeightsSource:
         return read_tensors(files, lambda name: not name.startswith(unused or ("\0",)))
 
 
-def load_svd(source: WeightsSource | RandomSource, *, precision: torch.dtype, device: torch.device, image_encoder: bool) -> SVDModules:
+def load_svd(
+    source: WeightsSource | RandomSource, *, precision: torch.dtype, device: torch.device, image_encoder: bool
+) -> SVDModules:
     """Load the parts that features need.
 
     Args:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from fakes import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
+import actiondiff.extract as actiondiff_extract
 from actiondiff import InputError
 from actiondiff.extract import (
     BACKBONES,
@@ -217,6 +219,20 @@ def test_the_doctor_finds_what_the_pipeline_needs():
     assert findings["torch"].good
     assert findings["diffusers"].good
     assert all(finding.text for finding in findings.values())
+    assert {"weights of svd-xt, sdv2", "weights of svd", "weights of videomae", "weights of vjepa2"} <= findings.keys()
+    assert "facebook/vjepa2-vitl-fpc64-256" in findings["weights of vjepa2"].text
+
+
+def test_the_help_and_the_readmes_list_every_backbone(actiondiff):
+    help_text = actiondiff("extract", "--help").stdout
+    room = (Path(actiondiff_extract.__file__).parent / "README.md").read_text()
+    for name, spec in BACKBONES.items():
+        line = next(line for line in help_text.splitlines() if line.strip().startswith(f"{name} "))
+        assert spec.summary.split(":")[0] in line
+        assert (f"layers 1-{spec.layers}," if spec.layers > 1 else "layer 1,") in line
+        row = next(line for line in room.splitlines() if line.startswith(f"| `{name}` |"))
+        assert (spec.hub_id or "") in row
+        assert f"| {spec.window} | {spec.size_hw[0]}x{spec.size_hw[1]} |" in row
 
 
 def test_a_published_single_file_holds_the_same_tensors_as_the_folder():

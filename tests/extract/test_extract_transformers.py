@@ -25,8 +25,9 @@ from actiondiff.extract.images import resize_frames
 from actiondiff.store import FeatureKey, FeatureStore
 
 MAE = {"image_size": 64, "num_frames": 16, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
-       "intermediate_size": 48, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_intermediate_size": 16,
-       "decoder_num_attention_heads": 2, "initializer_range": 0.3, "use_mean_pooling": False}  # fmt: skip
+       "intermediate_size": 48, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+       "decoder_intermediate_size": 16, "decoder_num_attention_heads": 2,
+       "initializer_range": 0.3, "use_mean_pooling": False}  # fmt: skip
 JEPA = {"crop_size": 64, "frames_per_clip": 16, "hidden_size": 36, "num_hidden_layers": 3, "num_attention_heads": 2,
         "mlp_ratio": 2.0, "pred_hidden_size": 12, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1,
         "num_pooler_layers": 1, "initializer_range": 0.3}  # fmt: skip
@@ -139,9 +140,7 @@ def test_only_the_encoder_is_loaded_whatever_is_around_it(models, tmp_path):
             whole.save_pretrained(tmp_path / kind.__name__)
             backbone = load_backbone(name, weights=tmp_path / kind.__name__, **SMALL)
             assert backbone.recipe == plain.recipe
-            assert torch.equal(
-                backbone.features([window], ALL)[0][ALL[2]], plain.features([window], ALL)[0][ALL[2]]
-            )
+            assert torch.equal(backbone.features([window], ALL)[0][ALL[2]], plain.features([window], ALL)[0][ALL[2]])
             parameters = sum(p.numel() for p in backbone._network.module.parameters())
             assert parameters < sum(p.numel() for p in getattr(whole, name).parameters())
 
@@ -230,7 +229,7 @@ def test_what_shapes_do_not_tell_is_part_of_the_hash(models, tmp_path):
 
 
 def test_weights_of_something_else_are_refused_with_a_list(models, tmp_path):
-    with pytest.raises(WeightsError, match="is a 'vjepa2' by its config.json, not VideoMAE"):
+    with pytest.raises(WeightsError, match=r"is a 'vjepa2' by its config\.json, not VideoMAE"):
         load_backbone("videomae", weights=models[1]["vjepa2"], **SMALL)
     with pytest.raises(WeightsError, match="not V-JEPA 2"):
         load_backbone("vjepa2", weights=models[1]["videomae"], **SMALL)
@@ -244,7 +243,10 @@ def test_weights_of_something_else_are_refused_with_a_list(models, tmp_path):
         load_backbone("videomae", weights=folder, **SMALL)
     lines = str(caught.value).splitlines()
     assert "  6 missing:" in lines
-    assert "    encoder.layer.0.intermediate.dense.weight and 2 like it (encoder.layer.#.intermediate.dense.weight)" in lines
+    assert (
+        "    encoder.layer.0.intermediate.dense.weight and 2 like it (encoder.layer.#.intermediate.dense.weight)"
+        in lines
+    )
     assert "  1 unexpected:" in lines
     assert "    encoder.layer.0.gamma" in lines
 
