@@ -16,19 +16,21 @@ from actiondiff.commands.options import device_option, json_option, manifest_opt
 @click.option("--t", "timesteps", help="Timesteps, likewise: 0 is the noisiest.  [default: 20]")
 @manifest_option
 @store_option
-@click.option("--backbone", default="svd-xt", show_default=True, help="svd-xt, svd, sdv2, svd-tiny or frame-diff.")
+@click.option("--backbone", default="svd-xt", show_default=True, help="One of the table below.")
 @weights_option
 @click.option(
     "--weights-config",
     type=click.Path(path_type=Path),
-    help="Folder with the config.json of each part, for a file that is not SVD's.",
+    help="Folder whose config.json files hold, for a single file or random weights that are not the table's.",
 )
-@click.option("--condition", default="middle", show_default=True, help="middle, per-frame or none.")
+@click.option("--random-weights", type=int, metavar="SEED", help="Draw the weights: the control; needs no download.")
+@click.option("--condition", default="middle", show_default=True, help="middle, per-frame, none or text.")
 @click.option("--size", help="HEIGHTxWIDTH that frames are resized to.  [default: the backbone's]")
+@click.option("--resize", help="stretch (the paper), crop or margin-crop.  [default: the backbone's]")
 @click.option("--stride", type=int, help="Every how many-th frame is used.  [default: 4]")
 @click.option("--fps", type=float, help="Frames used a second, by the clip's times, instead of --stride.")
 @click.option("--window", type=int, help="Frames that the backbone sees together.  [default: the backbone's]")
-@click.option("--pad", help="What fills the last window: black or repeat.  [default: black]")
+@click.option("--pad", help="What fills the last window: black or repeat.  [default: the backbone's]")
 @click.option("--noise", is_flag=True, help="Add noise of the timestep's level, seeded by video, window and timestep.")
 @click.option("--pool", help="mean, or a grid of means such as 4x4.  [default: mean]")
 @click.option("--steps", type=int, help="Denoising steps that timesteps count in.  [default: the backbone's]")
@@ -45,8 +47,10 @@ def extract(
     manifest_path: Path,
     store_path: Path,
     backbone: str,
-    weights: Path | None,
+    weights: str | None,
     weights_config: Path | None,
+    text_weights: str | None,
+    offline: bool,
     device: str,
     dry_run: bool,
     on_error: Any,
@@ -59,19 +63,44 @@ def extract(
     Examples:
       actiondiff extract --layer 9 --t 20
       actiondiff extract --layer all --t 0,5,10,15,20,25,29 --weights /models/svd-xt
+      actiondiff extract --backbone videomae --layer all --weights /models/videomae-large
+      actiondiff extract --random-weights 0 --layer 9 --t 20 --store random.zarr
       actiondiff extract --backbone svd-tiny --dry-run
+
+    \b
+    Backbones:
+      svd-xt      Stable Video Diffusion, 25 frames (the paper's): layers 1-13, t 0-29
+      svd         Stable Video Diffusion, 14 frames: layers 1-13, t 0-24
+      sdv2        svd-xt with its temporal layers off: layers 1-13, t 0-29
+      videomae    VideoMAE, ViT-B: layers 1-12, one timestep, 0
+      vjepa2      V-JEPA 2, ViT-L: layers 1-24, one timestep, 0
+      svd-tiny    a few MB of random weights, to try the pipeline: layers 1-13, t 0-29
+      frame-diff  grey frame differences, no network, the control: layer 1, t 0
     """
-    from actiondiff.extract import feature_keys, load_backbone, parse_size
+    from actiondiff.extract import backbone_spec, feature_keys, load_backbone, parse_size
     from actiondiff.manifests import Manifest
 
-    keys = feature_keys(backbone, layers, timesteps, recipe["steps"])
+    # Where the depth is that of the weights, it is known when they are loaded.
+    depth_later = backbone_spec(backbone).depth_follows_weights and (weights is not None or weights_config is not None)
+    keys = [] if depth_later else feature_keys(backbone, layers, timesteps, recipe["steps"])
     if recipe["fps"] is not None and recipe["stride"] is not None:
         raise InputError("Frames are sampled by --stride or by --fps, not by both.")
     size, noise = recipe.pop("size"), recipe.pop("noise")
     recipe |= {"size_hw": parse_size(size) if size else None, "noise": "seeded" if noise else None}
     settings = {name: value for name, value in recipe.items() if value is not None}
     clips = Manifest.read(manifest_path)
-    ready = load_backbone(backbone, weights=weights, weights_config=weights_config, device=device, **settings)
+    if settings["condition"] == "text":
+        settings["labels"] = clips.classes
+    ready = load_backbone(
+        backbone,
+        weights=weights,
+        weights_config=weights_config,
+        text_weights=text_weights,
+        offline=offline,
+        device=device,
+        **settings,
+    )
+    keys = keys or feature_keys(backbone, layers, timesteps, depth=len(ready.layer_channels))
     if ready.notice:
         note(ready.notice)
     if dry_run:

@@ -112,7 +112,15 @@ def evaluate(
 @weights_option
 @device_option
 @json_option
-def predict(run_path: Path, clips: tuple[Path, ...], out: Path | None, weights: Path | None, device: str) -> None:
+def predict(
+    run_path: Path,
+    clips: tuple[Path, ...],
+    out: Path | None,
+    weights: str | None,
+    text_weights: str | None,
+    offline: bool,
+    device: str,
+) -> None:
     """Labels for new clips; their features are extracted by the run's own recipe.
 
     \b
@@ -129,7 +137,9 @@ def predict(run_path: Path, clips: tuple[Path, ...], out: Path | None, weights: 
     from actiondiff.store import FeatureStore
 
     run = Run.load(run_path)
-    backbone = load_recipe(run.config.recipe, weights=weights, device=device)
+    backbone = load_recipe(
+        run.config.recipe, weights=weights, text_weights=text_weights, offline=offline, device=device
+    )
     with tempfile.TemporaryDirectory() as folder:
         store_path = Path(folder) / "features.zarr"
         report = run_extract(Manifest.of_clips(clips), store_path, backbone, [run.config.key], progress=len(clips) > 1)

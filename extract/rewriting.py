@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import SpatioTemporalResBlock, TemporalResnetBlock
+from diffusers.models.resnet import ResnetBlock2D, SpatioTemporalResBlock, TemporalResnetBlock
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,6 +31,14 @@ def rewrite(unet: nn.Module, *, temporal: bool = True) -> None:
             module.forward = _spatial_residual(module)  # type: ignore[method-assign]
         elif not temporal and isinstance(module, TransformerSpatioTemporalModel):
             module.forward = _spatial_transformer(module)  # type: ignore[method-assign]
+
+
+def compile_blocks(unet: nn.Module, encoder: nn.Module) -> None:
+    """Compile block by block, where they stand: blocks alike share a compilation, and a whole network takes minutes."""
+    kinds = (SpatioTemporalResBlock, TransformerSpatioTemporalModel, ResnetBlock2D)
+    for module in (*unet.modules(), *encoder.modules()):
+        if isinstance(module, kinds):
+            module.compile()
 
 
 class FrameConv(nn.Module):

@@ -18,7 +18,7 @@ from actiondiff import InputError
 from actiondiff.extract.images import clip_pixels
 from actiondiff.extract.pieces import Pieces, largest_batch
 from actiondiff.extract.recipe import Recipe
-from actiondiff.extract.walk import DenoiserInput, layer_channels, walk
+from actiondiff.extract.walk import DenoiserInput, layer_channels, middle_layer, walk
 from actiondiff.extract.weights import SVDModules
 from actiondiff.extract.windows import BLACK, Window
 from actiondiff.store import FeatureKey
@@ -52,16 +52,27 @@ class SVDBackbone:
         notice: what everyone who sees its numbers should know.
         batch: windows, each at a timestep, that go through the U-Net together; None takes 1 on a CPU, and on a GPU
             as many as fit. More than 1 changes features by rounding.
+        text: cross-attention tokens (labels, width) of the condition ``text``.
     """
 
-    def __init__(self, recipe: Recipe, modules: SVDModules, *, notice: str = "", batch: int | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        modules: SVDModules,
+        *,
+        notice: str = "",
+        batch: int | None = None,
+        text: Float[Tensor, "labels width"] | None = None,
+    ) -> None:
         self.recipe = recipe
         self.notice = notice
         cells = recipe.pool_grid[0] * recipe.pool_grid[1]
         self.layer_channels: Mapping[int, int] = {
-            layer: channels * cells for layer, channels in layer_channels(modules.unet).items()
+            layer: channels * cells
+            for layer, channels in layer_channels(modules.unet).items()
+            if layer <= middle_layer(modules.unet) or modules.unet.up_blocks is not None
         }
-        self._modules = modules
+        self._modules, self._text = modules, text
         self._device = next(modules.unet.parameters()).device
         self._precision = next(modules.unet.parameters()).dtype
         self._pairs = Pieces(batch or 1)
@@ -179,7 +190,7 @@ class SVDBackbone:
         return torch.stack(self._frames.run(list(pixels), mode))
 
     def _conditioned(self, window: Window, latents: Float[Tensor, "T C H W"]) -> _Encoded:
-        """The window with cross-attention token and image latents of every frame."""
+        """The window with cross-attention tokens and image latents of every frame."""
         frames, real = len(latents), window.real_frames
         if self.recipe.condition == "none":
             width = self._modules.unet.config.cross_attention_dim
@@ -190,7 +201,9 @@ class SVDBackbone:
             return _Encoded(window, latents, latents, embedding[:, None])
         # The window's own middle, also where the last window is padded: that is the paper's fixed position.
         middle = slice(frames // 2, frames // 2 + 1)
-        embedding = self._embed(window.pixels[middle])[:, None].expand(frames, -1, -1)
+        # Text takes the place of the embedding alone; the image latents stay, as in the published code.
+        tokens = self._embed(window.pixels[middle])[:, None] if self._text is None else self._text[None]
+        embedding = tokens.expand(frames, -1, -1)
         return _Encoded(window, latents, latents[middle].expand_as(latents), embedding)
 
     def _embed(self, pixels: Float[Tensor, "T 3 height width"]) -> Float[Tensor, "T D"]:

@@ -68,7 +68,7 @@ def cut_windows(clip: Clip, recipe: Recipe, name: str = "") -> Iterator[Window]:
     pixels = _black(recipe)
     number = 0
     for frame in clip.frames(recipe.sampling):
-        pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw)[0]
+        pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw, recipe.resize)[0]
         taken.append(Frame(frame.index, frame.pts_seconds, frame.pixels[:0]))
         if len(taken) == recipe.window:
             yield _window(pixels, taken, f"{name}#{number}")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from fakes import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
+import actiondiff.extract as actiondiff_extract
 from actiondiff import InputError
 from actiondiff.extract import (
     BACKBONES,
@@ -37,12 +39,12 @@ from actiondiff.extract.request import parse_numbers
     ],
 )
 def test_numbers_are_read_as_people_write_them(text, numbers):
-    assert parse_numbers(text, range(1, 14), "") == numbers
+    assert parse_numbers(text, range(1, 14), range(1, 14), "") == numbers
 
 
 @given(st.sets(st.integers(1, 13), min_size=1))
 def test_spelled_numbers_read_back_as_the_same_numbers(numbers):
-    assert set(parse_numbers(spell_numbers(numbers), range(1, 14), "")) == numbers
+    assert set(parse_numbers(spell_numbers(numbers), range(1, 14), range(1, 14), "")) == numbers
 
 
 @pytest.mark.parametrize(
@@ -129,17 +131,15 @@ def test_a_hub_download_asks_only_for_the_parts_in_use(monkeypatch):
 
     asked = {}
 
-    def snapshot(_, allow_patterns, ignore_patterns):
-        asked.update(allow=allow_patterns, ignore=ignore_patterns)
+    def snapshot(_, allow_patterns, local_files_only):
+        asked.update(allow=allow_patterns)
         return str(TINY_WEIGHTS)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     load_backbone("svd-xt", device="cpu", size_hw=(64, 64))
 
     def wanted(name):
-        return any(fnmatch.fnmatch(name, p) for p in asked["allow"]) and not any(
-            fnmatch.fnmatch(name, p) for p in asked["ignore"]
-        )
+        return any(fnmatch.fnmatch(name, p) for p in asked["allow"])
 
     assert wanted("unet/diffusion_pytorch_model.safetensors")
     assert wanted("vae/config.json")
@@ -219,6 +219,20 @@ def test_the_doctor_finds_what_the_pipeline_needs():
     assert findings["torch"].good
     assert findings["diffusers"].good
     assert all(finding.text for finding in findings.values())
+    assert {"weights of svd-xt, sdv2", "weights of svd", "weights of videomae", "weights of vjepa2"} <= findings.keys()
+    assert "facebook/vjepa2-vitl-fpc64-256" in findings["weights of vjepa2"].text
+
+
+def test_the_help_and_the_readmes_list_every_backbone(actiondiff):
+    help_text = actiondiff("extract", "--help").stdout
+    room = (Path(actiondiff_extract.__file__).parent / "README.md").read_text()
+    for name, spec in BACKBONES.items():
+        line = next(line for line in help_text.splitlines() if line.strip().startswith(f"{name} "))
+        assert spec.summary.split(":")[0] in line
+        assert (f"layers 1-{spec.layers}," if spec.layers > 1 else "layer 1,") in line
+        row = next(line for line in room.splitlines() if line.startswith(f"| `{name}` |"))
+        assert (spec.hub_id or "") in row
+        assert f"| {spec.window} | {spec.size_hw[0]}x{spec.size_hw[1]} |" in row
 
 
 def test_a_published_single_file_holds_the_same_tensors_as_the_folder():
