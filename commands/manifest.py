@@ -97,7 +97,7 @@ def manifest_check(manifest_path: Path) -> None:
 
 def _check_table(checks: Sequence[Any]) -> Iterator[str]:
     """Clips that are alike in one line; a line for each of a few clips would say no more, of many too much."""
-    kinds = Counter(
+    kinds: Counter[tuple[str, ...]] = Counter(
         (check.codec, check.pixel_format, "{}x{}".format(*check.size_hw), _rate(check), check.turn or "-")
         for check in checks
         if not check.fault
@@ -108,7 +108,7 @@ def _check_table(checks: Sequence[Any]) -> Iterator[str]:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _rows(kinds: "Counter[tuple[str, ...]]") -> Iterator[tuple[str, ...]]:
+def _rows(kinds: Counter[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
     shown = kinds.most_common(KINDS_SHOWN)
     yield from ((str(count), *kind) for kind, count in shown)
     if len(kinds) > len(shown):

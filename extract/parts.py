@@ -53,11 +53,13 @@ def from_beginning(path: Path, reading: Reading, *, whole: bool = False) -> Iter
             ticks = ticks_of(video, picture)
             if ticks is None and video.has_only_decoding_times:  # released by the end of the file
                 ticks = 0 if last is None else last + 1
-            if ticks is None or (last is not None and ticks < last):
+            if index == 0:
+                first = last = ticks
+            if ticks is None or first is None or last is None or ticks < last:
                 reading.without_time += 1
                 yield Shown(index, math.nan, picture)
                 continue
-            first, last = ticks if first is None else first, ticks
+            last = ticks
             yield Shown(index, float((ticks - first) * video.stream.time_base), picture)
 
 

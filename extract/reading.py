@@ -101,8 +101,9 @@ class Reading:
     def damage(self, error: Exception) -> None:
         """Note a packet that could not be decoded, or a place from which the file could not be read."""
         self.damaged += 1
-        if len(self.faults) < 3:
-            self.faults.append(str(error))
+        words = getattr(error, "strerror", None) or str(error)
+        if words not in self.faults:
+            self.faults.append(words)
 
     @property
     def frames_per_second(self) -> float:
@@ -172,9 +173,7 @@ class Reading:
     def _rate_note(self) -> str:
         shortest, longest = 1000 * self.shortest_seconds, 1000 * self.longest_seconds
         if self.variable_rate:
-            return (
-                f"variable frame rate: {shortest:.0f} to {longest:.0f} ms from frame to frame (--fps samples by time)"
-            )
+            return f"variable frame rate: {shortest:.0f} to {longest:.0f} ms between frames (--fps samples by time)"
         return f"{self.uneven_steps or 1} gaps of up to {longest:.0f} ms between frames" if self._is_uneven else ""
 
     def _late_note(self) -> str:

@@ -97,9 +97,9 @@ class Timeline:
 def ticks_of(video: OpenVideo, picture: Any) -> int | None:
     """The time that a decoded picture carries.
 
-    In a file without presentation times FFmpeg guesses them for packets, wrongly so for packed B-frames; but the decoder
-    gives out one picture for each packet, in order, and notes that packet's decoding time on it (`AVFrame.pkt_dts`),
-    which is the time of showing plus a constant. None of the last pictures, which no packet released.
+    In a file without presentation times FFmpeg guesses them for packets, wrongly so for packed B-frames. But the
+    decoder gives out one picture for each packet, in the order of showing, and notes that packet's decoding time on it
+    (`AVFrame.pkt_dts`): the time of showing plus a constant. None of the last pictures, which no packet released.
     """
     return picture.dts if video.has_only_decoding_times else picture.pts
 
@@ -193,7 +193,8 @@ def _thinned(keys: Iterable[KeyPacket]) -> Iterator[KeyPacket]:
 class _PackedVops:
     """Tells packets of MPEG-4 without a frame from those that stand for a frame packed into one before.
 
-    DivX and XviD write a B-frame into the packet of the frame that it refers to, and an empty picture later in its place.
+    DivX and XviD write a B-frame into the packet of the frame that it refers to, and later an empty picture in its
+    place.
     """
 
     def __init__(self) -> None:
