@@ -16,7 +16,7 @@ from actiondiff.manifests.faults import (
 )
 from actiondiff.manifests.grouping import grouped_folds, grouped_holdout
 from actiondiff.manifests.manifest import Manifest
-from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, scan
+from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, natural_key, scan
 from actiondiff.manifests.stats import Stats, manifest_stats
 from actiondiff.manifests.ucf_hmdb import ucf_hmdb
 from actiondiff.manifests.video import Video
@@ -44,6 +44,7 @@ __all__ = [
     "grouped_holdout",
     "manifest_stats",
     "merge_manifests",
+    "natural_key",
     "scan",
     "split_manifest",
     "ucf_hmdb",
