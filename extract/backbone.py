@@ -1,6 +1,7 @@
 """The table of backbones, and what all of them have in common."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -260,6 +261,16 @@ def load_recipe(
         decoder=bool(recipe.decoder_sha256),
         **settings,
     )
+
+
+def decode_workers(device: str) -> int:
+    """Threads that decode ahead where nobody says how many: a CPU has its own work, a GPU waits for them.
+
+    Raises:
+        InputError: as :func:`choose_device`.
+    """
+    cores = os.cpu_count() or 1
+    return 1 if choose_device(device).type == "cpu" else max(1, min(8, cores - 1))
 
 
 def choose_device(device: str) -> Any:

@@ -28,9 +28,9 @@ def rewrite(unet: nn.Module, *, temporal: bool = True) -> None:
         elif isinstance(module, Attention) and module.is_cross_attention:
             module.set_processor(OneTokenAttention(module.processor))
         if not temporal and isinstance(module, SpatioTemporalResBlock):
-            module.forward = _spatial_residual(module)  # type: ignore[method-assign]
+            module.forward = _spatial_residual(module)
         elif not temporal and isinstance(module, TransformerSpatioTemporalModel):
-            module.forward = _spatial_transformer(module)  # type: ignore[method-assign]
+            module.forward = _spatial_transformer(module)
 
 
 def compile_blocks(unet: nn.Module, encoder: nn.Module) -> None:

@@ -26,6 +26,7 @@ class Rows:
         self.task = task
         self.failure: Failure | None = None
         self.source: Source | None = None
+        self.notes: tuple[str, ...] = ()
         self._store_dtype = store_dtype
         self._rows: dict[FeatureKey, list[np.ndarray]] = {key: [] for key in task.keys}
         self._windows: list[Window] = []

@@ -3,9 +3,9 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ class ExtractReport:
         frames: sampled frames extracted in this run.
         seconds: wall time of this run, without loading weights.
         not_tried: ids that ``on_error="fail"`` left when it stopped.
+        notes: what is odd about clips that were extracted all the same, by id.
     """
 
     done: tuple[str, ...]
@@ -42,6 +43,7 @@ class ExtractReport:
     frames: int
     seconds: float
     not_tried: tuple[str, ...] = ()
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def frames_per_second(self) -> float:
@@ -55,6 +57,7 @@ class ExtractReport:
             "skipped": len(self.skipped),
             "failed": [asdict(failure) for failure in self.failed],
             "not_tried": len(self.not_tried),
+            "notes": {video_id: list(notes) for video_id, notes in self.notes.items()},
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(self.frames_per_second, 3),
@@ -104,7 +107,7 @@ def extract(
     not_tried = tuple(task.video.video_id for task in plan.tasks if task.video.video_id not in tried)
     seconds = time.perf_counter() - began
     failed = (*plan.failed, *ledger.failed)
-    return ExtractReport(tuple(ledger.done), plan.skipped, failed, ledger.frames, seconds, not_tried)
+    return ExtractReport(tuple(ledger.done), plan.skipped, failed, ledger.frames, seconds, not_tried, ledger.notes)
 
 
 class _Ledger:
@@ -113,6 +116,7 @@ class _Ledger:
     def __init__(self, total: int, progress: bool) -> None:
         self.done: list[str] = []
         self.failed: list[Failure] = []
+        self.notes: dict[str, tuple[str, ...]] = {}
         self.frames = 0
         interval_seconds = 0.5 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(total=total, unit="clip", disable=not progress, file=sys.stderr, mininterval=interval_seconds)
@@ -132,6 +136,8 @@ class _Ledger:
             writer.add(rows.video())
             self.done.append(rows.task.video.video_id)
             self.frames += rows.frames
+            if rows.notes:
+                self.notes[rows.task.video.video_id] = rows.notes
         rate = self.frames / max(self._bar.format_dict["elapsed"], 1e-9)
         self._bar.set_postfix_str(f"{rate:.1f} frames/s, {len(self.failed)} failed", refresh=False)
         self._bar.update()
@@ -158,7 +164,7 @@ def _decode(stream: Stream, rows: Rows, batch: "_Batch") -> None:
             batch.add(rows, window)
             if rows.failure is not None:
                 return
-        rows.source = stream.source
+        rows.source, rows.notes = stream.source, stream.notes
     except ClipError as error:
         rows.failure = Failure(video_id, error.code, str(error))
     except Exception as error:

@@ -8,6 +8,7 @@ takes an embedding per frame, needs no hooks, and never touches the up blocks.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -136,7 +137,7 @@ def _steps(unet: UNetSpatioTemporalConditionModel, *, decoder: bool) -> Iterator
         upsampler = block.upsamplers[0] if block.upsamplers else None
 
 
-def _blocks(block: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
+def _blocks(block: Any) -> Iterator[tuple[nn.Module, ...]]:
     """Residual blocks of a level, each with its attention where the level has any."""
     attentions = getattr(block, "attentions", None)
     yield from zip(block.resnets, attentions, strict=True) if attentions else ((resnet,) for resnet in block.resnets)

@@ -53,13 +53,14 @@ class Window:
         return f"Window(pixels={tuple(self.pixels.shape)}, real_frames={self.real_frames})"
 
 
-def cut_windows(clip: Clip, recipe: Recipe, name: str = "") -> Iterator[Window]:
+def cut_windows(clip: Clip, recipe: Recipe, name: str = "", frames: Iterator[Frame] | None = None) -> Iterator[Window]:
     """Cut a clip into windows without overlap; never more than one window is in memory.
 
     Args:
         clip: where the frames come from.
         recipe: which frames, how many a window, how large, what fills the last one.
         name: of the video.
+        frames: the clip's sampled frames, if someone has them already.
 
     Raises:
         ClipError: as :meth:`Clip.frames`.
@@ -67,7 +68,7 @@ def cut_windows(clip: Clip, recipe: Recipe, name: str = "") -> Iterator[Window]:
     taken: list[Frame] = []
     pixels = _black(recipe)
     number = 0
-    for frame in clip.frames(recipe.sampling):
+    for frame in clip.frames(recipe.sampling) if frames is None else frames:
         pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw, recipe.resize)[0]
         taken.append(Frame(frame.index, frame.pts_seconds, frame.pixels[:0]))
         if len(taken) == recipe.window:

@@ -129,3 +129,34 @@ def test_videos_that_lack_different_features_do_not_share_a_batch(clips, tmp_pat
         for key in KEYS:
             ours = store.read(video_id, layer=key.layer, timestep=key.timestep)
             assert np.array_equal(ours, whole.read(video_id, layer=key.layer, timestep=key.timestep))
+
+
+def test_decoder_layers_are_loaded_when_asked_for_and_need_a_store_of_their_own(clips, tmp_path, actiondiff):
+    one = Manifest(clips.videos[:1], clips.root)
+    one.write(tmp_path / "manifest.csv")
+    asked = ["extract", "--backbone", "svd-tiny", "--size", "64x64", "--window", "2", "--device", "cpu", "--t", "20"]
+    assert actiondiff(*asked, "--layer", "9,14-25", cwd=tmp_path).exit_code == 0
+    store = FeatureStore(tmp_path / "features.zarr")
+    widths = [store.read("v0", layer=layer, timestep=20).shape[1] for layer in range(14, 26)]
+    assert widths == [64] * 3 + [32] * 9
+    # The store says that its features came with a decoder, so a later run loads it again, whatever it asks for.
+    assert actiondiff(*asked, "--layer", "13").exit_code == 0
+    result = actiondiff(*asked, "--layer", "9", "--store", "plain.zarr")
+    assert result.exit_code == 0
+    result = actiondiff(*asked, "--layer", "14", "--store", "plain.zarr")
+    assert (result.exit_code, "decoder_sha256" in result.stderr) == (2, True)
+    plain = FeatureStore(tmp_path / "plain.zarr")
+    assert np.array_equal(
+        plain.read("v0", layer=9, timestep=20), FeatureStore(store.path).read("v0", layer=9, timestep=20)
+    )
+    result = actiondiff(*asked, "--layer", "26", "--store", "other.zarr")
+    assert "Layer 26 does not exist. svd-tiny has layers 1 to 13; 9 is the usual one. 14 to 25" in result.stderr
+
+
+def test_recipes_of_stores_made_before_a_field_came_stay_the_same():
+    from actiondiff.extract.recipe import ADDED, Recipe
+
+    document = Recipe("svd-tiny", "0" * 64, (64, 64)).to_json()
+    assert not set(ADDED) & document.keys()
+    assert Recipe.from_json(document) == Recipe("svd-tiny", "0" * 64, (64, 64))
+    assert Recipe("svd-tiny", "0" * 64, (64, 64), vae_precision="bfloat16").to_json()["vae_precision"] == "bfloat16"

@@ -322,7 +322,7 @@ def test_a_window_that_overflows_half_precision_is_done_again_in_float32():
         backbone = load_backbone("svd-tiny", window=2, size_hw=(64, 96), device="cpu", precision=precision)
         backbone._modules.unet.conv_in.weight.data.mul_(2e5)
         with torch.inference_mode():
-            once = backbone._features(window, [key])[key]
+            once = backbone._features([window], [key])[0][key]
         found[precision] = backbone.features([window], [key])[0][key]
         assert once.isfinite().all() == (precision == "float32"), "only the first try in half precision overflows"
         assert next(backbone._modules.unet.parameters()).dtype == getattr(torch, precision), "as it was before"
