@@ -49,8 +49,8 @@ class TransformerWeights:
             WeightsNotFound, WeightsError: no ``config.json``, or one that is no JSON object.
         """
         folder = self._folder()
-        if folder is None or (self.config_folder is None and self.path and self.path.is_file()
-                              and not (folder / "config.json").is_file()):  # fmt: skip
+        bare_file = self.config_folder is None and self.path is not None and self.path.is_file()
+        if folder is None or (bare_file and not (folder / "config.json").is_file()):
             return built_in
         return read_json(
             folder / "config.json",
