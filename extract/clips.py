@@ -133,7 +133,7 @@ class Clip:
                     raise ClipError("no_clock", f"{self.path} has frames without a time, to cut or sample by.")
                 reading.count(shown.pts_seconds)
                 if wanted(shown.pts_seconds):
-                    yield Frame(shown.index, shown.pts_seconds, rgb_of_picture(shown.picture))
+                    yield Frame(shown.index, shown.pts_seconds, rgb_of_picture(shown.picture, shown.matrix))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {error}.") from error
         self._check_whole(reading)

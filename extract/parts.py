@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from actiondiff.extract.pixels import Matrix
 from actiondiff.extract.reading import Reading
 from actiondiff.extract.timeline import KeyPacket, Timeline, identity_of, ticks_of
 from actiondiff.extract.video import OpenVideo, open_video
@@ -25,11 +26,13 @@ class Shown:
         index: position in the source, counted from 0 over every frame.
         pts_seconds: from the source's first frame; NaN where it is not known.
         picture: PyAV's.
+        matrix: how it is to be turned.
     """
 
     index: int
     pts_seconds: float
     picture: Any
+    matrix: Matrix
 
 
 class LostInFile(Exception):
@@ -57,10 +60,10 @@ def from_beginning(path: Path, reading: Reading, *, whole: bool = False) -> Iter
                 first = last = ticks
             if ticks is None or first is None or last is None or ticks < last:
                 reading.without_time += 1
-                yield Shown(index, math.nan, picture)
+                yield Shown(index, math.nan, picture, video.matrix(picture))
                 continue
             last = ticks
-            yield Shown(index, float((ticks - first) * video.stream.time_base), picture)
+            yield Shown(index, float((ticks - first) * video.stream.time_base), picture, video.matrix(picture))
 
 
 def between(path: Path, timeline: Timeline, first: int, last: int, reading: Reading) -> Iterator[Shown]:
@@ -108,7 +111,7 @@ def _from_key(
                 raise LostInFile
             expected = index + 1
             if index >= first:
-                yield Shown(index, float(timeline.seconds[index]), picture)
+                yield Shown(index, float(timeline.seconds[index]), picture, video.matrix(picture))
 
 
 def _from_key_picture(pictures: Iterator[Any]) -> Iterator[Any]:

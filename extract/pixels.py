@@ -15,8 +15,8 @@ MOST_PIXELS = 100_000_000
 _SLANT = 0.02
 """Mixing of the axes up to which a display matrix counts as quarter turns and mirrorings."""
 
-_Matrix = tuple[int, int, int, int]
-UPRIGHT: _Matrix = (1, 0, 0, 1)
+Matrix = tuple[int, int, int, int]
+UPRIGHT: Matrix = (1, 0, 0, 1)
 
 
 def check_size(where: str, width: int, height: int) -> None:
@@ -33,7 +33,7 @@ def check_size(where: str, width: int, height: int) -> None:
         )
 
 
-def display_matrix(picture: Any) -> _Matrix:
+def display_matrix(picture: Any) -> Matrix:
     """How a decoded picture is to be turned: (a, b, c, d) of x' = a x + c y, y' = b x + d y, each -1, 0 or 1.
 
     Raises:
@@ -46,7 +46,7 @@ def display_matrix(picture: Any) -> _Matrix:
     return _quarter_turn(a, b, c, d)
 
 
-def _quarter_turn(a: int, b: int, c: int, d: int) -> _Matrix:
+def _quarter_turn(a: int, b: int, c: int, d: int) -> Matrix:
     largest = max(abs(value) for value in (a, b, c, d))
     signs = tuple(0 if abs(value) <= _SLANT * largest else (1 if value > 0 else -1) for value in (a, b, c, d))
     if (signs[0] == 0) == (signs[1] == 0) or bool(signs[0]) != bool(signs[3]) or bool(signs[1]) != bool(signs[2]):
@@ -54,12 +54,12 @@ def _quarter_turn(a: int, b: int, c: int, d: int) -> _Matrix:
     return signs  # type: ignore[return-value]  # four values in, four out
 
 
-def shown_size_hw(picture: Any, matrix: _Matrix) -> tuple[int, int]:
+def shown_size_hw(picture: Any, matrix: Matrix) -> tuple[int, int]:
     """Height and width of a picture once it is turned."""
     return (picture.height, picture.width) if matrix[0] else (picture.width, picture.height)
 
 
-def turn_text(matrix: _Matrix) -> str:
+def turn_text(matrix: Matrix) -> str:
     """The turn in words: empty, ``90``, ``180``, ``270`` (clockwise), with ``mirrored`` where it is."""
     a, b, c, d = matrix
     mirrored = a * d - b * c < 0
@@ -69,10 +69,11 @@ def turn_text(matrix: _Matrix) -> str:
     return " ".join(filter(None, ["mirrored" if mirrored else "", degrees]))
 
 
-def rgb_of_picture(picture: Any) -> UInt8[np.ndarray, "height width 3"]:
+def rgb_of_picture(picture: Any, matrix: Matrix) -> UInt8[np.ndarray, "height width 3"]:
     """RGB of a decoded picture, turned and mirrored (phones record sideways, and their front cameras mirrored)."""
-    a, b, c, d = matrix = display_matrix(picture)
-    pixels = picture.to_ndarray(format="rgb24")
+    a, b, c, d = matrix
+    # PyAV gives every frame a converter of its own; with threads, hundreds would be started a second.
+    pixels = picture.to_ndarray(format="rgb24", threads=1)
     if matrix == UPRIGHT:
         return pixels
     if not a:

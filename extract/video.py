@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from actiondiff.extract.errors import ClipError
-from actiondiff.extract.pixels import MOST_PIXELS, check_size, display_matrix, shown_size_hw, turn_text
+from actiondiff.extract.pixels import MOST_PIXELS, Matrix, check_size, display_matrix, shown_size_hw, turn_text
 from actiondiff.extract.promises import Span, promised_frames_of, promised_span
 from actiondiff.extract.reading import Reading
 
@@ -34,6 +34,7 @@ class OpenVideo:
     span: Span
     reading: Reading
     whole: bool
+    _matrices: dict[int, Matrix] = field(default_factory=dict)
 
     @property
     def has_only_decoding_times(self) -> bool:
@@ -43,6 +44,23 @@ class OpenVideo:
     def is_placeholder(self, packet: Any) -> bool:
         """Whether an encoder wrote a packet only while it waited."""
         return packet.size <= PLACEHOLDER_BYTES and self.reading.codec == "mpeg4"
+
+    def matrix(self, picture: Any) -> Matrix:
+        """How a picture is to be turned to be shown.
+
+        Asking PyAV for side data ties a picture to itself: it stays in memory until the garbage collector finds it. So
+        only the first picture of each rotation is asked for its matrix.
+        """
+        rotation = picture.rotation
+        if rotation not in self._matrices:
+            try:
+                self._matrices[rotation] = display_matrix(picture)
+            except ValueError as error:
+                message = (
+                    f"{self.path} is shown turned, but not by 90, 180 or 270 degrees: {error}. Convert it upright."
+                )
+                raise ClipError("turned", message) from error
+        return self._matrices[rotation]
 
     def packets(self) -> Iterator[Any]:
         """The stream's packets, without empty ones; ends, and notes it, where the file cannot be read on."""
@@ -102,12 +120,7 @@ class OpenVideo:
         """Note what a picture looks like."""
         reading = self.reading
         check_size(str(self.path), picture.width, picture.height)
-        try:
-            matrix = display_matrix(picture)
-        except ValueError as error:
-            raise ClipError(
-                "turned", f"{self.path} is shown turned, but not by 90, 180 or 270 degrees: {error}."
-            ) from error
+        matrix = self.matrix(picture)
         if not reading.pixel_format:
             reading.pixel_format, reading.turn = picture.format.name, turn_text(matrix)
         reading.see(shown_size_hw(picture, matrix))
