@@ -1,6 +1,7 @@
 """``actiondiff evaluate`` and ``predict``: a fitted head on other rows, and on new clips."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,29 +19,48 @@ from actiondiff.commands.options import (
 @click.command()
 @click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--test", help="WHERE of the rows.  [default: split=test if there are any, else all]")
+@click.option(
+    "--compare",
+    "others",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Test RUN against another on the same videos; may be given several times.",
+)
+@click.option("--draws", type=click.IntRange(min=1), default=1000, show_default=True, help="Draws of the bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--out", type=click.Path(path_type=Path), help="New folder for tables, pictures and predictions.")
 @manifest_option
 @store_option
 @unseen_option
 @device_option
 @json_option
 def evaluate(
-    run_path: Path, test: str | None, manifest_path: Path, store_path: Path, allow_unseen: bool, device: str
+    run_path: Path,
+    test: str | None,
+    others: tuple[Path, ...],
+    manifest_path: Path,
+    store_path: Path,
+    **settings: Any,
 ) -> None:
-    """Metrics of a fitted head on other rows or other data.
+    """A fitted head on other rows or other data: metrics with 95 % intervals, by class, and against other runs.
 
     \b
-    Example:
+    Examples:
       actiondiff evaluate runs/transformer --manifest street.csv --store street.zarr
+      actiondiff evaluate runs/transformer --compare runs/linear --out evaluation
     """
     from actiondiff.heads import Run
     from actiondiff.heads import evaluate as run_evaluate
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
-    run = Run.load(run_path)
+    run, against = Run.load(run_path), {str(path): Run.load(path) for path in others}
     clips = Manifest.read(manifest_path, check_files=False)
-    result = run_evaluate(run, FeatureStore(store_path), clips, test, allow_unseen=allow_unseen, device=device)
-    finish(result.to_dict(), result.text())
+    result = run_evaluate(run, FeatureStore(store_path), clips, test, against=against, **settings)
+    out = settings["out"]
+    written = f"\n-> {out}" if out else ""
+    finish({**result.to_dict(), "out": str(out) if out else None}, f"{result.text()}{written}")
 
 
 @click.command()

@@ -6,38 +6,19 @@ Axes: D draws, N videos, K classes, P positives.
 # ruff: noqa: N803, N806 - letters in names say the axes
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from actiondiff import InputError
-from actiondiff.heads.metrics import Predictions, multi_hot
+from actiondiff.heads.metrics import Interval, Metrics, Predictions, measure, multi_hot
 
 DRAWS = 1000
 LEVEL = 0.95
 SMALLEST_UNITS = 2
 _CELLS_AT_ONCE = 1 << 24
-
-HEADLINES = ("accuracy", "map_macro", "map_micro")
-"""The metrics that get an interval."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Where 95 % of the bootstrap's draws lie."""
-
-    low: float
-    high: float
-
-    def to_dict(self) -> list[float]:
-        """As a JSON value."""
-        return [self.low, self.high]
-
-    def text(self) -> str:
-        """As it stands behind a number."""
-        return f"[{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -68,6 +49,13 @@ class Difference:
             "interval": self.interval.to_dict(),
             "p_value": self.p_value,
         }
+
+
+def measure_with_intervals(
+    predictions: Predictions, groups: Sequence[str] = (), *, draws: int = DRAWS, seed: int = 0
+) -> Metrics:
+    """Metrics of labelled predictions, with :func:`intervals`."""
+    return replace(measure(predictions), intervals=intervals(predictions, groups, draws=draws, seed=seed))
 
 
 def intervals(

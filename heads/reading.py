@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actiondiff.heads.bootstrap import DRAWS, Interval, intervals
+from actiondiff.heads.bootstrap import DRAWS, measure_with_intervals
 from actiondiff.heads.calibration import Calibration, calibration
 from actiondiff.heads.classwise import ClassResult, Confusion, class_results, confusion
-from actiondiff.heads.metrics import Metrics, Predictions, measure
+from actiondiff.heads.metrics import METRIC_NAMES, Metrics, Predictions
 from actiondiff.heads.tables import aligned, number
 
 CLASSES_SHOWN = 24
@@ -21,8 +21,7 @@ class Reading:
     """What labelled predictions amount to.
 
     Attributes:
-        metrics: the headline numbers.
-        intervals: their 95 % bootstrap intervals by name; empty where there is too little to draw from.
+        metrics: the headline numbers, with 95 % bootstrap intervals where there is enough to draw from.
         drawn: in words, what the bootstrap drew.
         classes: one result a class.
         confusion: None where videos can have several labels.
@@ -30,7 +29,6 @@ class Reading:
     """
 
     metrics: Metrics
-    intervals: dict[str, Interval]
     drawn: str
     classes: tuple[ClassResult, ...]
     confusion: Confusion | None
@@ -40,7 +38,6 @@ class Reading:
         """Everything as JSON values."""
         return {
             "metrics": self.metrics.to_dict(),
-            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
             "intervals_of": self.drawn,
             "classes": [result.to_dict() for result in self.classes],
             "confusion": self.confusion.to_dict() if self.confusion else None,
@@ -68,12 +65,10 @@ class Reading:
 
     def _headlines(self) -> list[str]:
         metrics = self.metrics
-        named = {"accuracy": metrics.accuracy, "map_macro": metrics.map_macro, "map_micro": metrics.map_micro}
         rows = [["metric", "value", "95 % interval"]]
-        for name, value in named.items():
-            if value is not None:
-                interval = self.intervals.get(name)
-                rows.append([name.replace("_", " "), number(value), interval.text() if interval else "-"])
+        for name, value in metrics.headlines.items():
+            interval = metrics.intervals.get(name)
+            rows.append([METRIC_NAMES[name], number(value), interval.text() if interval else "-"])
         rows.append(["calibration error", number(self.calibration.error), "-"])
         lines = [f"{metrics.videos} videos, {len(self.classes)} classes; intervals: {self.drawn}", *aligned(rows)]
         if metrics.classes_without_positives:
@@ -116,11 +111,10 @@ def read_result(predictions: Predictions, groups: Sequence[str] = (), *, draws: 
         draws: of the bootstrap.
         seed: likewise.
     """
-    found = intervals(predictions, groups, draws=draws, seed=seed)
+    metrics = measure_with_intervals(predictions, groups, draws=draws, seed=seed)
     return Reading(
-        metrics=measure(predictions),
-        intervals=found,
-        drawn=_drawn(len(predictions), groups, draws if found else 0),
+        metrics=metrics,
+        drawn=_drawn(len(predictions), groups, draws if metrics.intervals else 0),
         classes=class_results(predictions),
         confusion=confusion(predictions),
         calibration=calibration(predictions),
