@@ -44,7 +44,7 @@ class Scale:
         place = (value - self.low) / (self.high - self.low)
         if self.colours == COLOURS:
             return "white" if place < DARK_BELOW else "black"
-        return "white" if abs(place - 0.5) > 0.35 else "black"  # diverging maps are light in the middle
+        return "white" if abs(place - 0.5) > 0.3 else "black"  # diverging maps are light in the middle
 
 
 SHARES = Scale()
@@ -94,8 +94,9 @@ def draw_panel(axes: Axes, panel: Panel, names: Sequence[str], scale: Scale = SH
     axes.set_facecolor(EMPTY)
     axes.imshow(panel.mean, vmin=scale.low, vmax=scale.high, cmap=scale.colours)
     axes.set_title(panel.title, fontsize=10)
-    slanted = max(map(len, names)) > LONG_NAME
-    axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    slanted, upright = max(map(len, names)) > LONG_NAME, len(names) > WRITTEN_UP_TO
+    turned = 90 if upright else 35 if slanted else 0
+    axes.set_xticks(range(len(names)), names, rotation=turned, ha="right" if turned == 35 else "center")
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0, labelsize=8, labelleft=True)
     axes.set_xlabel("tested on", fontsize=9)
