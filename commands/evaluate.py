@@ -1,11 +1,12 @@
 """``actiondiff evaluate`` and ``predict``: a fitted head on other rows, and on new clips."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from actiondiff.commands.answering import DONE, SOME_FAILED, finish
+from actiondiff.commands.answering import DONE, SOME_FAILED, finish, free_folder
 from actiondiff.commands.options import (
     device_option,
     json_option,
@@ -66,37 +67,105 @@ def evaluate(
 @click.command()
 @click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIP...")
-@click.option("--out", type=click.Path(path_type=Path), help="CSV of every clip's scores.")
+@click.option("--out", type=click.Path(path_type=Path), help="CSV of scores; with --timeline a folder [timeline].")
+@click.option("--timeline", is_flag=True, help="Scores over time and bouts, instead of one label a clip.")
+@click.option("--format", "form", type=click.Choice(["csv", "boris"]), default="csv", help="boris: a project as well.")
+@click.option("--window", type=int, help="Sampled frames scored together.  [default: the backbone's window]")
+@click.option("--hop", type=int, help="Sampled frames from one window to the next.  [default: half a window]")
+@click.option("--smooth", "smooth_seconds", type=float, default=1.0, show_default=True, help="Moving average, seconds.")
+@click.option("--min-bout", "min_seconds", type=float, default=0.5, show_default=True, help="Shortest bout, seconds.")
+@click.option("--threshold", type=float, help="Score from which on a label holds.  [default: 0.5 with several labels]")
 @weights_option
 @device_option
 @json_option
-def predict(run_path: Path, clips: tuple[Path, ...], out: Path | None, weights: Path | None, device: str) -> None:
-    """Labels for new clips; their features are extracted by the run's own recipe.
+def predict(
+    run_path: Path,
+    clips: tuple[Path, ...],
+    out: Path | None,
+    timeline: bool,
+    form: str,
+    weights: Path | None,
+    device: str,
+    **settings: Any,
+) -> None:
+    """Labels for new clips, or over the time of long ones; features are extracted by the run's own recipe.
 
     \b
-    Example:
+    Examples:
       actiondiff predict runs/transformer new/clip1.mp4 new/clip2.mp4 --out scores.csv
+      actiondiff predict runs/transformer day1.mp4 --timeline --min-bout 2 --format boris
     """
     import tempfile
 
     from actiondiff.extract import extract as run_extract
     from actiondiff.extract import load_recipe
-    from actiondiff.heads import Run, write_predictions
-    from actiondiff.heads import predict as run_predict
+    from actiondiff.heads import Run, TimelineSettings
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
-    run = Run.load(run_path)
+    if form == "boris" and not timeline:
+        raise click.UsageError("BORIS takes bouts: give --timeline with --format boris.")
+    if timeline and (folders := [str(clip) for clip in clips if clip.is_dir()]):
+        raise click.UsageError(f"A timeline needs a video with a clock; these are folders: {', '.join(folders)}.")
+    run, chosen = Run.load(run_path), TimelineSettings(**settings)
     backbone = load_recipe(run.config.recipe, weights=weights, device=device)
+    listed = Manifest.of_clips(clips)
     with tempfile.TemporaryDirectory() as folder:
         store_path = Path(folder) / "features.zarr"
-        report = run_extract(Manifest.of_clips(clips), store_path, backbone, [run.config.key], progress=len(clips) > 1)
-        predictions = run_predict(run, FeatureStore(store_path), report.done, device=device) if report.done else None
-    if out and predictions:
-        write_predictions(out, {"new": predictions.with_best_labels()})
+        report = run_extract(listed, store_path, backbone, [run.config.key], progress=True)
+        store = FeatureStore(store_path) if report.done else None
+        if timeline:
+            answer, lines = _timelines(run, store, report.done, chosen, device, listed, form, out)
+        else:
+            answer, lines = _labels(run, store, report.done, device, out)
     notices = [backbone.notice] if backbone.notice else []
     failed = [f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed]
-    labelled = [predictions.text()] if predictions else []
-    result = {"clips": predictions.to_dict() if predictions else [], "failed": report.to_json()["failed"]}
-    result |= {"notice": backbone.notice} if backbone.notice else {}
-    finish(result, "\n".join([*labelled, *failed, *notices]), SOME_FAILED if failed else DONE)
+    result = {
+        **answer,
+        "failed": report.to_json()["failed"],
+        **({"notice": backbone.notice} if backbone.notice else {}),
+    }
+    finish(result, "\n".join([*lines, *failed, *notices]), SOME_FAILED if failed else DONE)
+
+
+def _labels(
+    run: Any, store: Any, done: Sequence[str], device: str, out: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """One label a clip: as JSON values, and as lines."""
+    from actiondiff.heads import predict as run_predict
+    from actiondiff.heads import told_of_length, write_predictions
+
+    if store is None:
+        return {"clips": [], "notes": []}, []
+    predictions = run_predict(run, store, done, device=device)
+    notes = told_of_length(run, (len(store.frame_index(video_id)) for video_id in done))
+    if notes:
+        notes += ("--timeline scores a long clip to its end.",)
+    if out:
+        write_predictions(out, {"new": predictions.with_best_labels()})
+    return {"clips": predictions.to_dict(), "notes": list(notes)}, [predictions.text(), *notes]
+
+
+def _timelines(
+    run: Any, store: Any, done: Sequence[str], settings: Any, device: str, listed: Any, form: str, out: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Bouts over time, written into a folder: as JSON values, and as lines."""
+    from actiondiff.heads import predict_timelines, timelines_text, write_timelines
+    from actiondiff.manifests import CodedBout, write_boris
+
+    if store is None:
+        return {"timelines": [], "out": None}, []
+    timelines = predict_timelines(run, store, done, settings, device=device)
+    folder = write_timelines(timelines, out or free_folder(Path("timeline")))
+    if form == "boris":
+        paths = {video.video_id: listed.source(video) for video in listed}
+        bouts = {
+            paths[part.video_id]: [
+                CodedBout(bout.start_seconds, bout.end_seconds, bout.label, f"score {bout.score:.3f}")
+                for bout in part.bouts
+            ]
+            for part in timelines
+        }
+        write_boris(folder / "timeline.boris", bouts, run.config.classes)
+    answer = {"timelines": [part.to_dict() for part in timelines], "out": str(folder)}
+    return answer, [timelines_text(timelines), f"-> {folder}"]

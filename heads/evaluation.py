@@ -1,6 +1,6 @@
 """A fitted head on other data: metrics where labels are known, scores where they are not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def evaluate(
     cut = data.longer_than(run.head.config.max_length)
     trained_on = len(run.learned_from & set(data.video_ids))
     groups = tuple(sorted(run.learned_groups & set(data.groups)))
-    notes += told_of_length(cut, run) + _told_of_training(trained_on, groups, "")
+    notes += told_of_length(run, map(len, data.features)) + _told_of_training(trained_on, groups, "")
     for name, other in (against or {}).items():
         seen = len(other.learned_from & set(data.video_ids))
         notes += _told_of_training(seen, tuple(sorted(other.learned_groups & set(data.groups))), f"{name}: ")
@@ -163,9 +163,10 @@ def predict(
     return score(run.head, data, run.config.fit.loss or "", device=device)
 
 
-def told_of_length(cut: int, run: Run) -> tuple[str, ...]:
-    """A note on videos that were cut to the head's length, if any were."""
+def told_of_length(run: Run, lengths: Iterable[int]) -> tuple[str, ...]:
+    """A note on videos of more sampled frames than the head takes, if there are any."""
     longest = run.head.config.max_length
+    cut = sum(frames > longest for frames in lengths)
     return (f"{cut} videos are longer than {longest} frames; the first {longest} of each were used.",) if cut else ()
 
 

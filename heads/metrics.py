@@ -17,7 +17,9 @@ from jaxtyping import Bool, Float64
 from torchmetrics.functional.classification import binary_average_precision
 
 from actiondiff import InputError
+from actiondiff.heads.tables import aligned
 
+BEST_SHOWN = 3
 METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP macro", "map_micro": "mAP micro"}
 
 
@@ -65,10 +67,12 @@ class Predictions:
 
     def text(self) -> str:
         """For the terminal: the three best classes of each video."""
-        return "\n".join(
-            f"{video_id}: " + ", ".join(f"{name} {score:.3f}" for name, score in top)
-            for video_id, top in zip(self.video_ids, self.top(3), strict=True)
-        )
+        rows = [
+            [video_id, *(cell for name, score in top for cell in (name, f"{score:.3f}"))]
+            for video_id, top in zip(self.video_ids, self.top(BEST_SHOWN), strict=True)
+        ]
+        ranks = ("label", "second", "third")[: min(BEST_SHOWN, len(self.classes))]
+        return "\n".join(aligned([["clip", *(cell for rank in ranks for cell in (rank, "score"))], *rows], 2))
 
     @property
     def best(self) -> tuple[str, ...]:
