@@ -13,6 +13,7 @@ from actiondiff.commands.evaluate import evaluate, predict
 from actiondiff.commands.extract import extract
 from actiondiff.commands.fit import fit
 from actiondiff.commands.manifest import manifest
+from actiondiff.commands.report import report
 from actiondiff.commands.store import store
 from actiondiff.commands.transfer import transfer
 
@@ -49,7 +50,7 @@ def cli() -> None:
     """
 
 
-for command in (manifest, extract, fit, evaluate, predict, transfer, store, demo, doctor):
+for command in (manifest, extract, fit, evaluate, predict, transfer, report, store, demo, doctor):
     cli.add_command(command)
 
 

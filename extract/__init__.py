@@ -24,6 +24,8 @@ _HOME_OF = {
     "WeightsError": "errors",
     "WeightsNotFound": "errors",
     "Cost": "planning",
+    "FilmStrip": "strips",
+    "film_strip": "strips",
     "Plan": "planning",
     "estimate_cost": "planning",
     "make_plan": "planning",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from actiondiff.heads.models import HeadConfig, LinearHead, MLPHead, TransformerHead, build_head
     from actiondiff.heads.presets import PRESETS, FitConfig, configure
     from actiondiff.heads.reading import Reading, read_result
+    from actiondiff.heads.report import Picture, Report, write_report
     from actiondiff.heads.runs import Run, RunConfig, RunError
     from actiondiff.heads.timeline import Bout, Timeline, TimelineSettings, predict_over_time, predict_timelines
     from actiondiff.heads.timeline_files import timelines_text, write_timelines
@@ -33,6 +34,7 @@ _HOMES = {
     "models": ("HeadConfig", "LinearHead", "MLPHead", "TransformerHead", "build_head"),
     "presets": ("PRESETS", "FitConfig", "configure"),
     "reading": ("Reading", "read_result"),
+    "report": ("Picture", "Report", "write_report"),
     "runs": ("Run", "RunConfig", "RunError"),
     "timeline": ("Bout", "Timeline", "TimelineSettings", "predict_over_time", "predict_timelines"),
     "timeline_files": ("timelines_text", "write_timelines"),
@@ -56,8 +58,10 @@ __all__ = [
     "LinearHead",
     "MLPHead",
     "Metrics",
+    "Picture",
     "Predictions",
     "Reading",
+    "Report",
     "Run",
     "RunConfig",
     "RunError",
@@ -87,6 +91,7 @@ __all__ = [
     "train_head",
     "transfer",
     "write_predictions",
+    "write_report",
     "write_timelines",
 ]
 

@@ -5,6 +5,7 @@ Axes: N videos, K classes, L labels (classes, and labels that the head never saw
 
 # ruff: noqa: N806, N815 - letters in names say the axes
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,6 +85,11 @@ def class_results(predictions: Predictions) -> tuple[ClassResult, ...]:
         taken, hits = int((best_N == k).sum()), int(truth_NK[best_N == k, k].sum())
         results.append(ClassResult(name, support, precision, taken, _share(hits, support), _share(hits, taken)))
     return tuple(results)
+
+
+def best_first(results: Iterable[ClassResult]) -> list[ClassResult]:
+    """Classes in the order of their average precision; those without a video last."""
+    return sorted(results, key=lambda result: (result.average_precision is None, -(result.average_precision or 0.0)))
 
 
 def confusion(predictions: Predictions) -> Confusion | None:

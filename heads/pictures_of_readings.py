@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from actiondiff.heads.calibration import Calibration
-from actiondiff.heads.classwise import ClassResult, Confusion
+from actiondiff.heads.classwise import ClassResult, Confusion, best_first
 from actiondiff.heads.pictures import COLOURS, DARK_BELOW, shortened
 
 BAR = "#2f6690"
@@ -20,7 +20,7 @@ COUNTED_UP_TO = 24
 
 def draw_classes(path: Path, classes: Sequence[ClassResult]) -> None:
     """Draw a bar a class, best first, with its support; classes without a video stand last and have no bar."""
-    ordered = sorted(classes, key=lambda result: (result.average_precision is None, -(result.average_precision or 0)))
+    ordered = best_first(classes)
     figure = Figure(figsize=(7.5, 1.2 + 0.24 * max(3, len(ordered))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

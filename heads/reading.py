@@ -8,7 +8,7 @@ from typing import Any
 
 from actiondiff.heads.bootstrap import DRAWS, measure_with_intervals
 from actiondiff.heads.calibration import Calibration, calibration
-from actiondiff.heads.classwise import ClassResult, Confusion, class_results, confusion
+from actiondiff.heads.classwise import ClassResult, Confusion, best_first, class_results, confusion
 from actiondiff.heads.metrics import METRIC_NAMES, Metrics, Predictions
 from actiondiff.heads.tables import aligned, number
 
@@ -78,10 +78,7 @@ class Reading:
         return lines
 
     def _class_table(self) -> list[str]:
-        results = sorted(
-            self.classes, key=lambda result: -1.0 if result.average_precision is None else -result.average_precision
-        )
-        with_support = [result for result in results if result.support]
+        with_support = [result for result in best_first(self.classes) if result.support]
         shown = with_support[:CLASSES_SHOWN]
         if len(with_support) > CLASSES_SHOWN:
             half = CLASSES_SHOWN // 2

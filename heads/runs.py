@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,27 +119,11 @@ class Run:
             RunError: not a run's folder, or a damaged one.
         """
         path = Path(path)
-        try:
-            config = RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
+        with _told(path):
+            config = _read_config(path)
             head = build_head(config.head)
             head.load_state_dict(load_file(path / "head.safetensors"))
             parts, groups = _read_parts(path / "parts.csv")
-        except FileNotFoundError as error:
-            lacking = Path(error.filename or "head.safetensors").name
-            raise RunError(
-                f"A run's folder holds config.json, head.safetensors and parts.csv; {path} lacks {lacking}. "
-                "Name the folder that actiondiff fit --out wrote."
-            ) from error
-        except (
-            ActionDiffError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
-            raise RunError(f"The run in {path} cannot be read ({_reason(error)}). Fit it again.") from error
         return cls(head.eval(), config, parts, groups)
 
     def save(self, folder: Path) -> None:
@@ -147,6 +133,35 @@ class Run:
         save_file(
             {name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / "head.safetensors"
         )
+
+
+def read_description(path: str | Path) -> tuple[RunConfig, dict[str, str]]:
+    """What a run's folder says of it, without its weights: the config, and the groups of its videos.
+
+    Raises:
+        RunError: as :meth:`Run.load`.
+    """
+    with _told(Path(path)):
+        return _read_config(Path(path)), _read_parts(Path(path) / "parts.csv")[1]
+
+
+def _read_config(path: Path) -> RunConfig:
+    return RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged folder leads to into an error that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        lacking = Path(error.filename or "head.safetensors").name
+        raise RunError(
+            f"A run's folder holds config.json, head.safetensors and parts.csv; {path} lacks {lacking}. "
+            "Name the folder that actiondiff fit --out wrote."
+        ) from error
+    except (ActionDiffError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"The run in {path} cannot be read ({_reason(error)}). Fit it again.") from error
 
 
 def _write_parts(path: Path, parts: dict[str, tuple[str, ...]], groups: dict[str, str]) -> None:
