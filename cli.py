@@ -9,9 +9,11 @@ import click
 from actiondiff import ActionDiffError, __version__
 from actiondiff.commands.answering import BUG, EPILOG, INTERRUPTED, fail
 from actiondiff.commands.demo import demo, doctor
+from actiondiff.commands.evaluate import evaluate, predict
 from actiondiff.commands.extract import extract
-from actiondiff.commands.fit import evaluate, fit, predict
+from actiondiff.commands.fit import fit
 from actiondiff.commands.manifest import manifest
+from actiondiff.commands.report import report
 from actiondiff.commands.store import store
 from actiondiff.commands.transfer import transfer
 
@@ -48,7 +50,7 @@ def cli() -> None:
     """
 
 
-for command in (manifest, extract, fit, evaluate, predict, transfer, store, demo, doctor):
+for command in (manifest, extract, fit, evaluate, predict, transfer, report, store, demo, doctor):
     cli.add_command(command)
 
 

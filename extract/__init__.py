@@ -24,6 +24,8 @@ _HOME_OF = {
     "WeightsError": "errors",
     "WeightsNotFound": "errors",
     "Cost": "cost",
+    "FilmStrip": "strips",
+    "film_strip": "strips",
     "Plan": "planning",
     "estimate_cost": "cost",
     "make_plan": "planning",

@@ -11,9 +11,10 @@ import pytorch_lightning
 import torch
 
 from actiondiff import __version__
+from actiondiff.heads.bootstrap import measure_with_intervals
 from actiondiff.heads.data import LabelledFeatures, choose_key, extracted, load_features
 from actiondiff.heads.folders import check_free, new_folder, write_json
-from actiondiff.heads.metrics import Metrics, Predictions, measure, write_predictions
+from actiondiff.heads.metrics import Metrics, Predictions, write_predictions
 from actiondiff.heads.parts import Parts, choose_parts
 from actiondiff.heads.presets import FitConfig
 from actiondiff.heads.runs import Run, RunConfig
@@ -122,7 +123,8 @@ def fit(
         trained = train_head(data["train"], data.get("val"), config, logs=logs, device=device, progress=progress)
         wheres = {"train": train, "val": val, "tests": list(tests)}
         ids = {name: part.video_ids for name, part in data.items()}
-        run = Run(trained.head, _run_config(store, parts, key, data, trained, wheres, notes), ids)
+        groups = {video.video_id: video.group for video in manifest if video.group}
+        run = Run(trained.head, _run_config(store, parts, key, data, trained, wheres, notes), ids, groups)
         result = _result(run, trained, data, device, None if out is None else Path(out))
         if folder is not None:
             write_result(folder, result)
@@ -160,7 +162,7 @@ def _result(
     order = [name for name in data if name not in ("train", "val")] + ["val"] * ("val" in data)
     loss = trained.config.loss or ""
     predictions = {name: score(run.head, data[name], loss, device=device) for name in order}
-    metrics = {name: measure(part) for name, part in predictions.items()}
+    metrics = {name: measure_with_intervals(part, data[name].groups) for name, part in predictions.items()}
     return FitResult(run, metrics, predictions, trained.history, tuple(run.config.details["notes"]), path)
 
 

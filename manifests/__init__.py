@@ -2,6 +2,7 @@
 
 from actiondiff.manifests.animal_kingdom import animal_kingdom
 from actiondiff.manifests.boris import boris
+from actiondiff.manifests.boris_writing import CodedBout, write_boris
 from actiondiff.manifests.building import Built
 from actiondiff.manifests.charades_ego import charades_ego
 from actiondiff.manifests.combining import merge_manifests, split_manifest
@@ -27,6 +28,7 @@ __all__ = [
     "FRAME_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Built",
+    "CodedBout",
     "Fault",
     "Manifest",
     "ManifestError",
@@ -48,5 +50,6 @@ __all__ = [
     "scan",
     "split_manifest",
     "ucf_hmdb",
+    "write_boris",
     "write_video",
 ]
