@@ -19,7 +19,7 @@ def two_videos() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_blend_has_the_union_of_masks() -> None:
-    batch = collate(list(two_videos()), np.eye(2, dtype=np.float32), ["long", "short"])
+    batch = collate(list(two_videos()), np.eye(2, dtype=np.float32))
     mixed = blend(batch, np.array([1, 0]), 0.75)
     torch.testing.assert_close(mixed.features_BFC[..., 0], torch.tensor([[3.25, 1.5, 2.25], [7.75, 0.5, 0.75]]))
     assert mixed.mask_BF.all()
@@ -27,14 +27,14 @@ def test_a_blend_has_the_union_of_masks() -> None:
 
 
 def test_a_blend_with_itself_changes_nothing() -> None:
-    batch = collate(list(two_videos()), np.eye(2, dtype=np.float32), ["long", "short"])
+    batch = collate(list(two_videos()), np.eye(2, dtype=np.float32))
     same = blend(batch, np.array([0, 1]), 0.3)
     torch.testing.assert_close(same.features_BFC, batch.features_BFC)
     assert torch.equal(same.mask_BF, batch.mask_BF)
 
 
 def test_mixup_draws_from_its_generator_only() -> None:
-    batch = collate(list(two_videos()), np.eye(2, dtype=np.float32), ["long", "short"])
+    batch = collate(list(two_videos()), np.eye(2, dtype=np.float32))
     before = torch.random.get_rng_state()
     first, second = (mixup(batch, 0.4, np.random.default_rng(seed)) for seed in (3, 3))
     assert torch.equal(first.features_BFC, second.features_BFC)
@@ -43,7 +43,7 @@ def test_mixup_draws_from_its_generator_only() -> None:
 
 
 def test_mixup_weights_are_beta() -> None:
-    batch = collate([np.zeros((1, 1), np.float32)] * 2, np.eye(2, dtype=np.float32), ["x", "y"])
+    batch = collate([np.zeros((1, 1), np.float32)] * 2, np.eye(2, dtype=np.float32))
     rng = np.random.default_rng(0)
     weights = [float(mixup(batch, 0.3, rng).targets_BK[0, 0]) for _ in range(3000)]
     swapped = np.array([w for w in weights if w != 1.0])  # half of the time a video's partner is itself
