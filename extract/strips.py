@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from actiondiff.extract.clips import Clip, Sampling
-from actiondiff.extract.planning import promised_frames
+from actiondiff.extract.cost import promised_frames
 
 QUALITY = 70
 

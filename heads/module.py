@@ -91,9 +91,7 @@ class HeadModule(pl.LightningModule):
         config, weights_K = self.config, None
         if config.class_weights == "balanced":
             weights_K = self._on_device(class_weights(self._train.targets_NK, config.loss or ""))
-        return build_loss(
-            config.loss or "", config.focal_alpha, config.focal_gamma, config.label_smoothing, weights_K
-        )
+        return build_loss(config.loss or "", config.focal_alpha, config.focal_gamma, config.label_smoothing, weights_K)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, all of an update in one pass over the weights; the schedule is set at every step."""

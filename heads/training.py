@@ -105,7 +105,9 @@ def train_head(
     if config.precision == "auto":
         config = replace(config, precision=fast_precision(device), settled=(*config.settled, "precision"))
     if config.patience is not None and val is None:
-        raise InputError("Early stopping needs a validation part, and there is none here. Give --val, or no --patience.")
+        raise InputError(
+            "Early stopping needs a validation part, and there is none here. Give --val, or no --patience."
+        )
     state = checkpoint.found() if checkpoint else None
     with torch.random.fork_rng(), quiet(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(config.seed)
