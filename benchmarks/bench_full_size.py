@@ -1,9 +1,9 @@
-"""The real architecture at its full size, random weights as a diffusers folder, through the command on one clip.
+"""The real architecture at its full size, random weights as a diffusers folder, extracted from one clip.
 
-    make bench-full-size        (or: python benchmarks/bench_full_size.py --size 576x1024 --precision float16 --device cuda)
+    make bench-full-size        (on a GPU: bench_full_size.py --size 576x1024 --precision float16 --device cuda)
 
-Draws the weights of svd-xt once (U-Net whole, VAE, image encoder, in bfloat16: about 4.5 GB in a temporary folder), then
-runs `actiondiff extract --weights FOLDER` in a process of its own. Printed: seconds of loading and of the clip, peak
+Draws the weights of svd-xt once (U-Net whole, VAE, image encoder, in bfloat16: about 4.5 GB in a temporary folder),
+then does what `actiondiff extract --weights FOLDER` does in a process of its own. Printed: seconds of loading and of the clip, peak
 memory, and how many of the U-Net's parameters were loaded. On a GPU also the share of its peak arithmetic rate.
 """
 
@@ -116,7 +116,8 @@ def draw(folder: Path) -> Path:
     from actiondiff.manifests import write_video
 
     noise = np.random.default_rng(0).integers(0, 256, (100, 12, 16, 3)).astype(np.uint8)
-    return write_video(folder / "clip.mp4", noise.repeat(20, 1).repeat(20, 2), 25) or folder / "clip.mp4"
+    write_video(folder / "clip.mp4", noise.repeat(20, 1).repeat(20, 2), 25)
+    return folder / "clip.mp4"
 
 
 if __name__ == "__main__":
