@@ -72,7 +72,7 @@ def turn_text(matrix: Matrix) -> str:
 def rgb_of_picture(picture: Any, matrix: Matrix) -> UInt8[np.ndarray, "height width 3"]:
     """RGB of a decoded picture, turned and mirrored (phones record sideways, and their front cameras mirrored)."""
     a, b, c, d = matrix
-    # PyAV gives every frame a converter of its own; with threads, hundreds would be started a second.
+    # PyAV gives every picture a converter of its own, whose threads would only be started and stopped.
     pixels = picture.to_ndarray(format="rgb24", threads=1)
     if matrix == UPRIGHT:
         return pixels

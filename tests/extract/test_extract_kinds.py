@@ -339,6 +339,17 @@ def test_each_frame_is_the_picture_drawn_for_its_time(outcomes, name):
     assert [looks_like(back(frame.pixels)) for frame in frames[::7]] == list(numbers)[::7]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["H.265 in MKV, 10 bit", "odd height and width", "grey", "with alpha", "interlaced", "size changes in mid-stream"],
+)
+def test_pixels_are_those_that_pyav_converts_frame_by_frame(outcomes, tmp_path, name):
+    with av.open(str(KINDS[name].make(tmp_path))) as container:
+        plain = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+    _, frames, _ = outcomes(name)
+    assert all(np.array_equal(frame.pixels, pixels) for frame, pixels in zip(frames, plain, strict=True))
+
+
 def test_the_readme_tells_what_each_kind_gets(outcomes):
     begin, end = "<!-- kinds -->\n", "<!-- end of kinds -->\n"
     table = README.read_text().split(begin)[1].split(end)[0]
