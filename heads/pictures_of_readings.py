@@ -24,7 +24,7 @@ def draw_classes(path: Path, classes: Sequence[ClassResult]) -> None:
     figure = Figure(figsize=(7.5, 1.2 + 0.24 * max(3, len(ordered))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    places = np.arange(len(ordered))
+    places = list(range(len(ordered)))
     axes.barh(places, [result.average_precision or 0 for result in ordered], color=BAR, height=0.7)
     axes.set_yticks(places, [shortened(result.name) for result in ordered], fontsize=8)
     axes.set_ylim(len(ordered) - 0.4, -0.6)

@@ -190,7 +190,7 @@ def _example(part: Predictions, row: int, thumbnail: Callable[[str], "Picture | 
         labels=", ".join(labels),
         best=f"{part.classes[best]} ({number(float(part.scores_NK[row, best]))})",
         own=number(min(known)) if known else "never trained on",
-        picture=picture and f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}",
+        picture=f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}" if picture else None,
         size=(picture.width, picture.height) if picture else (0, 0),
     )
 
