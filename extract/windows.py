@@ -65,25 +65,27 @@ def cut_windows(clip: Clip, recipe: Recipe, name: str = "", frames: Iterator[Fra
     Raises:
         ClipError: as :meth:`Clip.frames`.
     """
-    taken: list[Frame] = []
+    index: list[int] = []
+    pts_seconds: list[float] = []
     pixels = _black(recipe)
     number = 0
     for frame in clip.frames(recipe.sampling) if frames is None else frames:
-        pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw, recipe.resize)[0]
-        taken.append(Frame(frame.index, frame.pts_seconds, frame.pixels[:0]))
-        if len(taken) == recipe.window:
-            yield _window(pixels, taken, f"{name}#{number}")
-            taken, pixels, number = [], _black(recipe), number + 1
-    if taken:
+        pixels[len(index)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw, recipe.resize)[0]
+        index.append(frame.index)
+        pts_seconds.append(frame.pts_seconds)
+        del frame  # a large source frame is let go before the next one is decoded
+        if len(index) == recipe.window:
+            yield _window(pixels, index, pts_seconds, f"{name}#{number}")
+            index, pts_seconds, pixels, number = [], [], _black(recipe), number + 1
+    if index:
         if recipe.pad == "repeat":
-            pixels[len(taken) :] = pixels[len(taken) - 1]
-        yield _window(pixels, taken, f"{name}#{number}")
+            pixels[len(index) :] = pixels[len(index) - 1]
+        yield _window(pixels, index, pts_seconds, f"{name}#{number}")
 
 
 def _black(recipe: Recipe) -> Tensor:
     return torch.full((recipe.window, 3, *recipe.size_hw), BLACK)
 
 
-def _window(pixels: Tensor, taken: list[Frame], name: str) -> Window:
-    index = np.array([frame.index for frame in taken], np.int64)
-    return Window(pixels, index, np.array([frame.pts_seconds for frame in taken], np.float64), name)
+def _window(pixels: Tensor, index: list[int], pts_seconds: list[float], name: str) -> Window:
+    return Window(pixels, np.array(index, np.int64), np.array(pts_seconds, np.float64), name)
