@@ -29,7 +29,7 @@ class Evaluation:
         reading: the metrics with their intervals, by class, confusion and calibration.
         predictions: the scores.
         trained_on: how many of the videos the run was trained on or chose its epoch on; above 0 the metrics flatter.
-        groups_trained_on: groups of these videos that other videos of the run's training come from; likewise.
+        groups_trained_on: groups of the other videos here of which the run was trained on some video; likewise.
         cut: how many videos are longer than the head's length and were cut to it.
         comparisons: with other runs on the same videos.
         notes: what the user should know, in sentences.
@@ -116,12 +116,10 @@ def evaluate(
         others[name], _ = _scored(other, _store_of(other, store), part, allow_unseen, device)
     comparisons = compare(predictions, others, data.groups, draws=draws, seed=seed)
     cut = data.longer_than(run.head.config.max_length)
-    trained_on = len(run.learned_from & set(data.video_ids))
-    groups = tuple(sorted(run.learned_groups & set(data.groups)))
+    trained_on, groups = _learned(run, data)
     notes += told_of_length(run, map(len, data.features)) + _told_of_training(trained_on, groups, "")
     for name, other in (against or {}).items():
-        seen = len(other.learned_from & set(data.video_ids))
-        notes += _told_of_training(seen, tuple(sorted(other.learned_groups & set(data.groups))), f"{name}: ")
+        notes += _told_of_training(*_learned(other, data), f"{name}: ")
     notes += (store.notice,) if store.notice else ()
     reading = read_result(predictions, data.groups, draws=draws, seed=seed)
     evaluation = Evaluation(reading, predictions, trained_on, groups, cut, comparisons, notes)
@@ -216,13 +214,20 @@ def _store_of(run: Run, store: FeatureStore) -> FeatureStore:
         return store  # whose recipe the run will be told to differ from
 
 
+def _learned(run: Run, data: LabelledFeatures) -> tuple[int, tuple[str, ...]]:
+    """How many of some videos a run learned from, and which groups of the others it learned from."""
+    learned = run.learned_from
+    rest = {group for video_id, group in zip(data.video_ids, data.groups, strict=True) if video_id not in learned}
+    return len(learned & set(data.video_ids)), tuple(sorted(run.learned_groups & rest))
+
+
 def _told_of_training(videos: int, groups: tuple[str, ...], run_name: str) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     if videos:
         notes += (f"{run_name}{videos} of these videos were trained on or chose the epoch: the numbers flatter.",)
     if groups:
         notes += (
-            f"{run_name}{len(groups)} groups of these videos were trained on or chose the epoch "
+            f"{run_name}{len(groups)} groups of these videos have other videos that were trained on or chose the epoch "
             f"({first_few(groups)}): the numbers flatter.",
         )
     return notes

@@ -13,6 +13,12 @@ from actiondiff import InputError
 from actiondiff.heads.metrics import METRIC_NAMES
 from actiondiff.heads.tables import number
 
+VAL = "val"
+"""The part of a sweep that chooses."""
+
+Swept = dict[tuple[int, int], list[float]]
+"""Values of all seeds by layer and timestep."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -80,7 +86,7 @@ class SweepView:
     Attributes:
         name: its folder.
         caption: what the numbers are.
-        maps: layer down, timestep across, one for each head and test set; the last row is the best layer's.
+        maps: layer down, timestep across, one for each head and part; the last row has the marked cells' values.
     """
 
     name: str
@@ -162,7 +168,7 @@ def _means(rows: Iterable[dict[str, Any]], name: str, domains: Sequence[str]) ->
 
 
 def view_sweep(folder: Path) -> SweepView:
-    """Read a sweep's tidy ``sweep.csv``: layer, timestep, a metric; head, test and seed where there are several.
+    """Read a sweep's tidy ``sweep.csv``: layer, timestep, a metric; head, part and seed where there are several.
 
     Raises:
         InputError: columns are missing, or values are no numbers.
@@ -176,39 +182,43 @@ def view_sweep(folder: Path) -> SweepView:
         raise InputError(
             f"A sweep's table has layer, timestep and accuracy or map_macro; {path} has {', '.join(sorted(columns))}."
         )
-    groups: dict[tuple[str, str], dict[tuple[int, int], list[float]]] = {}
+    grids: dict[tuple[str, str], Swept] = {}
     try:
         for row in rows:
             if row[metric]:
-                cells = groups.setdefault((row.get("head", ""), row.get("test", "")), {})
+                cells = grids.setdefault((row.get("head", ""), row.get("part", "")), {})
                 cells.setdefault((int(row["layer"]), int(row["timestep"])), []).append(float(row[metric]))
     except ValueError as error:
         raise InputError(f"The sweep in {folder} cannot be read ({error}).") from error
-    maps = tuple(_sweep_map(_map_title(*names), cells) for names, cells in groups.items())
-    seeds = max(len(values) for cells in groups.values() for values in cells.values())
+    maps = tuple(_sweep_map(head, part, cells, grids.get((head, VAL))) for (head, part), cells in grids.items())
+    seeds = max(len(values) for cells in grids.values() for values in cells.values())
     spread = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
-    caption = f"{METRIC_NAMES[metric]}, {spread}; the best of each timestep in bold and below"
-    return SweepView(str(folder), caption, maps)
+    marked = (
+        "in bold and in the last row: the layer that validation chooses at each timestep"
+        if any(part == VAL for _, part in grids)
+        else "in bold and in the last row: the highest of each timestep, which chooses nothing"
+    )
+    return SweepView(str(folder), f"{METRIC_NAMES[metric]}, {spread}; {marked}", maps)
 
 
-def _map_title(head: str, test: str) -> str:
-    return ", ".join([*([f"{head} head"] if head else []), *([f"tested on {test}"] if test else [])])
-
-
-def _sweep_map(title: str, cells: dict[tuple[int, int], list[float]]) -> HeatMap:
-    layers = sorted({layer for layer, _ in cells})
-    timesteps = sorted({timestep for _, timestep in cells})
-    values = np.full((len(layers), len(timesteps)), np.nan)
-    for (layer, timestep), found in cells.items():
-        values[layers.index(layer), timesteps.index(timestep)] = np.mean(found)
-    best = np.array([np.nanmax(column) for column in values.T])
+def _sweep_map(head: str, part: str, cells: Swept, chooser: Swept | None) -> HeatMap:
+    layers, timesteps = (sorted({key[place] for key in cells}) for place in (0, 1))
+    means = {key: float(np.mean(values)) for key, values in cells.items()}
+    by = means if chooser is None else {key: float(np.mean(values)) for key, values in chooser.items()}
+    marked: dict[int, int] = {}
+    for timestep in timesteps:
+        known = [layer for layer in layers if (layer, timestep) in means and (layer, timestep) in by]
+        if known:
+            marked[timestep] = max(known, key=lambda layer: by[layer, timestep])
     rows = [
-        tuple(
-            Cell(number(v), None if np.isnan(v) else float(v), bool(v == top))
-            for v, top in zip(line, best, strict=True)
-        )
-        for line in values
+        tuple(_swept(means.get((layer, timestep)), marked.get(timestep) == layer) for timestep in timesteps)
+        for layer in layers
     ]
-    rows.append(tuple(Cell(number(float(top)), float(top), strong=True) for top in best))
-    names = (*map(str, layers), "best")
-    return HeatMap("layer", "timestep", names, tuple(f"t {t}" for t in timesteps), tuple(rows), title)
+    rows.append(tuple(_swept(means.get((marked.get(timestep, -1), timestep)), True) for timestep in timesteps))
+    names = (*map(str, layers), "highest" if chooser is None else "chosen")
+    title = ", ".join([*([f"{head} head"] if head else []), *([part] if part else [])])
+    return HeatMap("layer", "timestep", names, tuple(f"t {timestep}" for timestep in timesteps), tuple(rows), title)
+
+
+def _swept(value: float | None, marked: bool) -> Cell:
+    return Cell(number(value), value, marked)

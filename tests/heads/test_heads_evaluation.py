@@ -37,8 +37,9 @@ def test_a_video_and_a_group_that_were_trained_on_are_told(
     leaking = [replace(v, group="train0") if v.video_id == "test/000" else v for v in manifest if v.split == "test"]
     other = evaluate(run, store, Manifest(tuple(leaking), manifest.root))
     assert (other.trained_on, other.groups_trained_on) == (0, ("train0",))
-    assert "1 groups of these videos were trained on or chose the epoch (train0)" in other.text()
-    assert evaluate(run, store, manifest, "split=train").trained_on == 30
+    assert "1 groups of these videos have other videos that were trained on or chose the epoch (train0)" in other.text()
+    whole = evaluate(run, store, manifest, "split=train")
+    assert (whole.trained_on, whole.groups_trained_on) == (30, ())
 
 
 def test_videos_cut_to_the_length_of_the_head_are_told(bench, quick: FitConfig, manifest: Manifest) -> None:

@@ -26,16 +26,19 @@ PIXEL = (
 )
 
 
-def write_sweep(folder: Path, tests: tuple[str, ...] = ("in", "out")) -> Path:
+PLANTED = {("out", 9, 20): 0.9, ("val", 3, 20): 0.8, ("out", 3, 20): 0.5}
+
+
+def write_sweep(folder: Path, parts: tuple[str, ...] = ("in", "out")) -> Path:
     folder.mkdir()
     with (folder / "sweep.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["head", "layer", "timestep", "seed", "test", "accuracy"])
-        for test in tests:
+        writer.writerow(["head", "layer", "timestep", "seed", "part", "accuracy"])
+        for part in parts:
             for layer in (3, 9):
                 for timestep in (0, 20):
-                    value = 0.9 if (layer, timestep, test) == (9, 20, "out") else 0.3
-                    writer.writerows(["linear", layer, timestep, seed, test, value] for seed in (0, 1))
+                    value = PLANTED.get((part, layer, timestep), 0.3)
+                    writer.writerows(["linear", layer, timestep, seed, part, value] for seed in (0, 1))
     return folder
 
 
@@ -126,10 +129,19 @@ def test_tables_have_headers_pictures_have_words_and_regions_have_names(folders:
     assert {attrs["aria-labelledby"] for _, attrs in tags.seen if "aria-labelledby" in attrs} <= set(ids)
 
 
-def test_the_best_layer_of_each_timestep_is_marked(tmp_path: Path) -> None:
+def test_the_highest_layer_of_each_timestep_is_marked_where_there_is_no_validation(tmp_path: Path) -> None:
     page = write_report([write_sweep(tmp_path / "sweep")], tmp_path / "report.html").path.read_text()
     assert "mean over 2 seeds" in page
-    assert page.count('class="strong">0.900') == 2, "in its cell, and in the row of the best"
+    assert "which chooses nothing" in page
+    assert page.count('class="strong">0.900') == 2, "in its cell, and in the last row"
+
+
+def test_validation_chooses_the_layer_that_is_marked_in_test_maps(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "sweep", ("val", "out"))
+    page = write_report([folder], tmp_path / "report.html").path.read_text()
+    assert page.count('class="strong">0.500') == 2, "the test part's value where validation is highest"
+    assert 'class="strong">0.900' not in page, "not the test part's own highest"
+    assert '<th scope="row">chosen</th>' in page
 
 
 def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
