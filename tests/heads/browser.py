@@ -20,6 +20,7 @@ f.onload = () => {{
     && !e.closest('details:not([open]) > :not(summary)') && e.getBoundingClientRect().right > root.clientWidth + 1);
   out.textContent = JSON.stringify({{
     width: root.clientWidth, content: root.scrollWidth, loose: loose.map(e => e.outerHTML.slice(0, 90)),
+    clipped: [...page.querySelectorAll('th, td')].filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.innerText),
     scripts: page.scripts.length, pictures: [...page.images].map(i => [i.naturalWidth, i.alt]),
     paper: f.contentWindow.getComputedStyle(page.body).backgroundColor,
     ink: f.contentWindow.getComputedStyle(page.body).color,

@@ -20,6 +20,7 @@ from actiondiff.heads.report_runs import hardest
 from actiondiff.heads.transferring import transfer
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" 'n' {{ 7*7 }} </style>"
+YARD = "yard_of_a_long_name_without_a_blank"
 PIXEL = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,"
     b"\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
@@ -46,14 +47,14 @@ def write_sweep(folder: Path, parts: tuple[str, ...] = ("in", "out")) -> Path:
 def folders(bench, quick: FitConfig, tmp_path: Path) -> list[Path]:
     """A run, a transfer and a sweep, with a label, a domain and folder names that would break a careless page."""
     labels = ("walk", HOSTILE.replace(";", ","), "a very long name of an action " * 4 + "end")
-    rows = [row for place in ("yard", "lawn & <b>pond</b>") for row in bench.rows(18, labels, domain=place)]
+    rows = [row for place in (YARD, "lawn & <b>pond</b>") for row in bench.rows(18, labels, domain=place)]
     manifest = bench.manifest([{**row, "video_id": f"v{i}/<i>{i}</i>"} for i, row in enumerate(rows)])
     signal = {label: index for index, label in enumerate(manifest.classes)}
     drawn = {}
     for video in manifest:
         drawn[video.video_id] = bench.draw(("abc"[signal[video.labels[0]]],), signal=1.0)
     store = bench.store(drawn)
-    wheres = {"train": "domain=yard", "tests": ["domain=lawn & <b>pond</b>"]}
+    wheres = {"train": f"domain={YARD}", "tests": ["domain=lawn & <b>pond</b>"]}
     fit(store, manifest, quick, out=tmp_path / "run <1>", **wheres)
     transfer(store, manifest, "domain", replace(quick, epochs=2), folds=2, seeds=2, out=tmp_path / "transfer")
     return [tmp_path / "run <1>", tmp_path / "transfer", write_sweep(tmp_path / "sweep")]
@@ -190,6 +191,7 @@ def test_in_a_browser_nothing_is_loaded_and_nothing_sticks_out(large: Callable[[
     for width, dark in ((390, False), (1280, False), (390, True)):
         seen = browser.look(page, tmp_path, width, 900, dark)
         assert seen.content <= seen.width, f"no scrolling sideways at {width}"
+        assert seen.clipped == [], "no name runs into the next cell"
         assert seen.loose == [], "only tables that scroll by themselves are wider than the page"
         assert (seen.scripts, seen.unnamed, seen.loaded, seen.requests) == (0, 0, [], ())
         assert all(size == 1 for size, _ in seen.pictures), "pictures are shown"
