@@ -8,7 +8,15 @@ import click
 
 from actiondiff import InputError
 from actiondiff.commands.answering import DONE, SOME_FAILED, finish, note
-from actiondiff.commands.options import device_option, json_option, manifest_option, store_option, weights_option
+from actiondiff.commands.options import (
+    Place,
+    compression_option,
+    device_option,
+    json_option,
+    manifest_option,
+    store_option,
+    weights_option,
+)
 
 
 @click.command()
@@ -34,6 +42,7 @@ from actiondiff.commands.options import device_option, json_option, manifest_opt
 @click.option("--steps", type=int, help="Denoising steps that timesteps count in.  [default: the backbone's]")
 @click.option("--precision", help="float32, float16 or bfloat16.  [default: float16 on a GPU, float32 on a CPU]")
 @click.option("--store-dtype", default="float16", show_default=True, help="float16 or float32.")
+@compression_option
 @device_option
 @click.option("--dry-run", is_flag=True, help="Say what it will take, and write nothing.")
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip", show_default=True)
@@ -43,7 +52,7 @@ def extract(
     layers: str | None,
     timesteps: str | None,
     manifest_path: Path,
-    store_path: Path,
+    store_path: Place,
     backbone: str,
     weights: Path | None,
     weights_config: Path | None,
@@ -51,6 +60,7 @@ def extract(
     dry_run: bool,
     on_error: Any,
     retry_failed: bool,
+    compression: str | None,
     **recipe: Any,
 ) -> None:
     """Write features of every clip into the store. Run it again and it resumes.
@@ -60,6 +70,7 @@ def extract(
       actiondiff extract --layer 9 --t 20
       actiondiff extract --layer all --t 0,5,10,15,20,25,29 --weights /models/svd-xt
       actiondiff extract --backbone svd-tiny --dry-run
+      actiondiff extract --store s3://bucket/features.zarr --store-compression zstd
     """
     from actiondiff.extract import feature_keys, load_backbone, parse_size
     from actiondiff.manifests import Manifest
@@ -76,10 +87,10 @@ def extract(
         note(ready.notice)
     if dry_run:
         _dry_run(clips, store_path, ready, keys)
-    _extract(clips, store_path, ready, keys, on_error, retry_failed)
+    _extract(clips, store_path, ready, keys, on_error, retry_failed, compression)
 
 
-def _dry_run(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any]) -> None:
+def _dry_run(clips: Any, store_path: Place, backbone: Any, keys: Sequence[Any]) -> None:
     from dataclasses import asdict
 
     from actiondiff.extract import estimate_cost, make_plan
@@ -98,11 +109,28 @@ def _dry_run(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any]) -
     finish(result, text)
 
 
-def _extract(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any], on_error: Any, retry: bool) -> None:
+def _extract(
+    clips: Any,
+    store_path: Place,
+    backbone: Any,
+    keys: Sequence[Any],
+    on_error: Any,
+    retry: bool,
+    compression: str | None,
+) -> None:
     from actiondiff.extract import extract as run_extract
     from actiondiff.extract import spell_numbers
 
-    report = run_extract(clips, store_path, backbone, keys, on_error=on_error, retry_failed=retry, progress=True)
+    report = run_extract(
+        clips,
+        store_path,
+        backbone,
+        keys,
+        on_error=on_error,
+        retry_failed=retry,
+        compression=compression,
+        progress=True,
+    )
     layers, timesteps = (spell_numbers(getattr(key, name) for key in keys) for name in ("layer", "timestep"))
     lines = [
         f"{store_path}: {len(report.done)} clips extracted at layer {layers}, t {timesteps} "

@@ -8,6 +8,7 @@ import click
 from actiondiff.commands.answering import DONE, SOME_FAILED, finish, free_folder
 from actiondiff.commands.options import (
     HEADS,
+    Place,
     device_option,
     json_option,
     key_options,
@@ -44,7 +45,7 @@ def fit(
     preset: str | None,
     out: Path | None,
     manifest_path: Path,
-    store_path: Path,
+    store_path: Place,
     allow_unseen: bool,
     device: str,
     **settings: Any,
@@ -86,7 +87,7 @@ def fit(
 @device_option
 @json_option
 def evaluate(
-    run_path: Path, test: str | None, manifest_path: Path, store_path: Path, allow_unseen: bool, device: str
+    run_path: Path, test: str | None, manifest_path: Path, store_path: Place, allow_unseen: bool, device: str
 ) -> None:
     """Metrics of a fitted head on other rows or other data.
 

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from actiondiff.extract.errors import ClipError
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import BLACK, Window
 from actiondiff.manifests import Manifest, Video
-from actiondiff.store import Failure, FeatureKey, FeatureStore, StoreNotFound, check_recipe, read_header
+from actiondiff.store import Failure, FeatureKey, FeatureStore, Place, StoreNotFound, check_recipe, read_header
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def clip_of(manifest: Manifest, video: Video) -> Clip:
 
 
 def make_plan(
-    manifest: Manifest, store: Path, recipe: Recipe, keys: Sequence[FeatureKey], *, retry_failed: bool = False
+    manifest: Manifest, store: str | Place, recipe: Recipe, keys: Sequence[FeatureKey], *, retry_failed: bool = False
 ) -> Plan:
     """Compare a manifest with a store, which need not exist yet.
 

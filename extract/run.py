@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from actiondiff.extract.errors import ClipError
 from actiondiff.extract.planning import Plan, Task, make_plan
 from actiondiff.extract.windows import cut_windows
 from actiondiff.manifests import Manifest
-from actiondiff.store import Failure, FeatureKey, FeatureValueError, StoreWriter, VideoFeatures
+from actiondiff.store import Failure, FeatureKey, FeatureValueError, Place, StoreWriter, VideoFeatures
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,13 @@ class ExtractReport:
 
 def extract(
     manifest: Manifest,
-    store: Path,
+    store: str | Place,
     backbone: Backbone,
     keys: Sequence[FeatureKey],
     *,
     on_error: Literal["skip", "fail"] = "skip",
     retry_failed: bool = False,
+    compression: str | None = None,
     progress: bool = False,
 ) -> ExtractReport:
     """Write the features of every clip at every key; what the store already has is not done again.
@@ -74,11 +74,12 @@ def extract(
 
     Args:
         manifest: the clips.
-        store: the store's folder, made if it is not there.
+        store: the store's folder or URL, made if it is not there.
         backbone: see :func:`actiondiff.extract.load_backbone`.
         keys: layers and timesteps.
         on_error: ``skip`` notes a clip that cannot be read and goes on; ``fail`` stops there.
         retry_failed: try clips again that failed in an earlier run.
+        compression: of a new store, ``none`` or ``zstd``.
         progress: show a bar on stderr.
 
     Raises:
@@ -86,7 +87,9 @@ def extract(
     """
     began = time.perf_counter()
     recipe = backbone.recipe
-    with StoreWriter(store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice) as writer:
+    with StoreWriter(
+        store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression
+    ) as writer:
         plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
         done, failed, frames = _run(plan, backbone, writer, on_error, progress)
     tried = {*done, *(failure.video_id for failure in failed)}
