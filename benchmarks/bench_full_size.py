@@ -3,8 +3,8 @@
     make bench-full-size        (on a GPU: bench_full_size.py --size 576x1024 --precision float16 --device cuda)
 
 Draws the weights of svd-xt once (U-Net whole, VAE, image encoder, in bfloat16: about 4.5 GB in a temporary folder),
-then does what `actiondiff extract --weights FOLDER` does in a process of its own. Printed: seconds of loading and of the clip, peak
-memory, and how many of the U-Net's parameters were loaded. On a GPU also the share of its peak arithmetic rate.
+then does what `actiondiff extract --weights FOLDER` does in a process of its own. Printed: seconds of loading and of
+the clip, peak memory, and how many of the U-Net's parameters were loaded. On a GPU also the share of its peak arithmetic rate.
 """
 
 import argparse

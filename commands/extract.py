@@ -8,7 +8,15 @@ import click
 
 from actiondiff import InputError
 from actiondiff.commands.answering import DONE, SOME_FAILED, finish, note
-from actiondiff.commands.options import device_option, json_option, manifest_option, store_option, weights_option
+from actiondiff.commands.options import (
+    Place,
+    compression_option,
+    device_option,
+    json_option,
+    manifest_option,
+    store_option,
+    weights_option,
+)
 
 
 @click.command()
@@ -37,6 +45,7 @@ from actiondiff.commands.options import device_option, json_option, manifest_opt
 @click.option("--precision", help="float32, float16 or bfloat16.  [default: float16 on a GPU, float32 on a CPU]")
 @click.option("--store-dtype", default="float16", show_default=True, help="float16 or float32.")
 @click.option("--vae-precision", help="float32 or bfloat16.  [default: float32]")
+@compression_option
 @device_option
 @click.option("--batch", type=int, help="Windows, each at a timestep, at once.  [default: 1 on a CPU, what fits a GPU]")
 @click.option("--workers", type=int, help="Threads that decode ahead.  [default: 1 on a CPU, up to 8 beside a GPU]")
@@ -49,7 +58,7 @@ def extract(
     layers: str | None,
     timesteps: str | None,
     manifest_path: Path,
-    store_path: Path,
+    store_path: Place,
     backbone: str,
     weights: str | None,
     weights_config: Path | None,
@@ -62,6 +71,7 @@ def extract(
     dry_run: bool,
     on_error: Any,
     retry_failed: bool,
+    compression: str | None,
     **recipe: Any,
 ) -> None:
     """Write features of every clip into the store. Run it again and it resumes.
@@ -73,6 +83,7 @@ def extract(
       actiondiff extract --backbone videomae --layer all --weights /models/videomae-large
       actiondiff extract --random-weights 0 --layer 9 --t 20 --store random.zarr
       actiondiff extract --backbone svd-tiny --dry-run
+      actiondiff extract --store s3://bucket/features.zarr --store-compression zstd
 
     \b
     Backbones:
@@ -123,10 +134,11 @@ def extract(
     workers = decode_workers(device) if workers is None else workers
     if dry_run:
         _dry_run(clips, store_path, ready, keys, workers, retry_failed)
-    _extract(clips, store_path, ready, keys, on_error=on_error, retry_failed=retry_failed, workers=workers)
+    choices = {"on_error": on_error, "retry_failed": retry_failed, "workers": workers, "compression": compression}
+    _extract(clips, store_path, ready, keys, **choices)
 
 
-def _dry_run(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any], workers: int, retry: bool) -> None:
+def _dry_run(clips: Any, store_path: Place, backbone: Any, keys: Sequence[Any], workers: int, retry: bool) -> None:
     from dataclasses import asdict
 
     from actiondiff.extract import estimate_cost, make_plan
@@ -153,7 +165,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _extract(clips: Any, store_path: Path, backbone: Any, keys: Sequence[Any], **choices: Any) -> None:
+def _extract(clips: Any, store_path: Place, backbone: Any, keys: Sequence[Any], **choices: Any) -> None:
     from actiondiff.extract import extract as run_extract
     from actiondiff.extract import spell_numbers
 

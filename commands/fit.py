@@ -8,6 +8,7 @@ import click
 from actiondiff.commands.answering import finish, free_folder
 from actiondiff.commands.options import (
     HEADS,
+    Place,
     device_option,
     json_option,
     key_options,
@@ -43,7 +44,7 @@ def fit(
     preset: str | None,
     out: Path | None,
     manifest_path: Path,
-    store_path: Path,
+    store_path: Place,
     allow_unseen: bool,
     device: str,
     **settings: Any,

@@ -11,6 +11,21 @@ from actiondiff.commands.answering import remember_json
 HEADS = ("linear", "mlp", "transformer")
 
 
+class StorePlace(click.ParamType):
+    """A store's folder as a path, or its URL as it is: a path would make one slash of two."""
+
+    name = "folder or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A path where it is none of a URL."""
+        return value if isinstance(value, str) and "://" in value else Path(value)
+
+
+STORE_PLACE = StorePlace()
+Place = Path | str
+"""What it gives: everything that takes a store takes both."""
+
+
 def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Several options as one decorator, in the order of their listing."""
 
@@ -29,7 +44,13 @@ manifest_option = click.option(
     "--manifest", "manifest_path", type=click.Path(path_type=Path), default="manifest.csv", show_default=True
 )
 store_option = click.option(
-    "--store", "store_path", type=click.Path(path_type=Path), default="features.zarr", show_default=True
+    "--store", "store_path", type=STORE_PLACE, default="features.zarr", show_default=True, help="Folder or URL."
+)
+compression_option = click.option(
+    "--store-compression",
+    "compression",
+    type=click.Choice(["none", "zstd"]),
+    help="Of a new store; one that is there keeps its own.  [default: none]",
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 weights_option = options(

@@ -8,6 +8,8 @@ import click
 from actiondiff.commands.answering import finish, free_folder, progress_bar
 from actiondiff.commands.options import (
     HEADS,
+    STORE_PLACE,
+    Place,
     device_option,
     json_option,
     key_options,
@@ -30,7 +32,7 @@ from actiondiff.commands.options import (
     "--store",
     "store_paths",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=STORE_PLACE,
     default=["features.zarr"],
     show_default=True,
     help="Several stores go through the same heads side by side.",
@@ -47,7 +49,7 @@ def transfer(
     lr: float | None,
     out: Path | None,
     manifest_path: Path,
-    store_paths: tuple[Path, ...],
+    store_paths: tuple[Place, ...],
     **settings: Any,
 ) -> None:
     """Train on each value of a column, test on every one: the matrix beside its baselines, as CSV and pictures.

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from actiondiff.extract.backbone import backbone_spec
 from actiondiff.extract.clips import Clip
 from actiondiff.extract.recipe import Recipe
 from actiondiff.manifests import Manifest, Video
-from actiondiff.store import Failure, FeatureKey, FeatureStore, StoreNotFound, check_recipe, read_header
+from actiondiff.store import Failure, FeatureKey, FeatureStore, Place, StoreNotFound, check_recipe, read_header
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def clip_of(manifest: Manifest, video: Video) -> Clip:
     return Clip(manifest.source(video), video.start_seconds, video.end_seconds)
 
 
-def wants_decoder(backbone: str, store: Path, keys: Sequence[FeatureKey]) -> bool:
+def wants_decoder(backbone: str, store: Place, keys: Sequence[FeatureKey]) -> bool:
     """Whether the U-Net's up blocks are needed: for layers asked for, or for the recipe of the store that is there."""
     if any(key.layer in backbone_spec(backbone).decoder_layers for key in keys):
         return True
@@ -51,7 +50,7 @@ def wants_decoder(backbone: str, store: Path, keys: Sequence[FeatureKey]) -> boo
 
 
 def make_plan(
-    manifest: Manifest, store: Path, recipe: Recipe, keys: Sequence[FeatureKey], *, retry_failed: bool = False
+    manifest: Manifest, store: str | Place, recipe: Recipe, keys: Sequence[FeatureKey], *, retry_failed: bool = False
 ) -> Plan:
     """Compare a manifest with a store, which need not exist yet.
 

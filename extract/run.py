@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from actiondiff.extract.prefetch import Stream, streams
 from actiondiff.extract.rows import Rows, to_host
 from actiondiff.extract.windows import Window, cut_windows
 from actiondiff.manifests import Manifest, Video
-from actiondiff.store import Failure, FeatureKey, FeatureValueError, StoreWriter, VideoFeatures
+from actiondiff.store import Failure, FeatureKey, FeatureValueError, Place, StoreWriter, VideoFeatures
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,14 @@ class ExtractReport:
 
 def extract(
     manifest: Manifest,
-    store: Path,
+    store: str | Place,
     backbone: Backbone,
     keys: Sequence[FeatureKey],
     *,
     on_error: Literal["skip", "fail"] = "skip",
     retry_failed: bool = False,
     workers: int = 1,
+    compression: str | None = None,
     progress: bool = False,
 ) -> ExtractReport:
     """Write the features of every clip at every key; what the store already has is not done again.
@@ -82,12 +82,13 @@ def extract(
 
     Args:
         manifest: the clips.
-        store: the store's folder, made if it is not there.
+        store: the store's folder or URL, made if it is not there.
         backbone: see :func:`actiondiff.extract.load_backbone`.
         keys: layers and timesteps.
         on_error: ``skip`` notes a clip that cannot be read and goes on; ``fail`` stops there.
         retry_failed: try clips again that failed in an earlier run.
         workers: threads that decode ahead; 0 decodes between the windows.
+        compression: of a new store, ``none`` or ``zstd``.
         progress: show a bar on stderr.
 
     Raises:
@@ -95,7 +96,9 @@ def extract(
     """
     began = time.perf_counter()
     recipe = backbone.recipe
-    with StoreWriter(store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice) as writer:
+    with StoreWriter(
+        store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression
+    ) as writer:
         plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
         ledger = _Ledger(len(plan.tasks), progress)
         with Behind(writer) as behind, closing(streams(plan.tasks, recipe, workers)) as found, ledger:

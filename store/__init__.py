@@ -6,13 +6,17 @@ from actiondiff.store.errors import (
     FeatureValueError,
     KeyNotFound,
     RecipeMismatch,
+    RemoteError,
     StoreBusy,
     StoreError,
     StoreNotFound,
+    StoreNotReadable,
+    StoreNotWritable,
     VideoNotFound,
 )
 from actiondiff.store.exporting import Export, export_hdf5
 from actiondiff.store.importing import Import, import_features
+from actiondiff.store.places import Place, place_of
 from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.reader import FeatureStore, check_recipe, read_header
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
@@ -30,13 +34,17 @@ __all__ = [
     "FeatureValueError",
     "Import",
     "KeyNotFound",
+    "Place",
     "RaggedFeatures",
     "RecipeMismatch",
+    "RemoteError",
     "Source",
     "StoreBusy",
     "StoreCheck",
     "StoreError",
     "StoreNotFound",
+    "StoreNotReadable",
+    "StoreNotWritable",
     "StoreSummary",
     "StoreWriter",
     "VideoFeatures",
@@ -47,6 +55,7 @@ __all__ = [
     "describe",
     "export_hdf5",
     "import_features",
+    "place_of",
     "read_header",
     "verify",
 ]

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-import numpy as np
 
+from actiondiff.store.array_reading import not_readable
 from actiondiff.store.arrays import FileRecord, group_metadata
-from actiondiff.store.errors import StoreError, StoreNotFound
+from actiondiff.store.errors import RemoteError, StoreError, StoreNotFound, StoreNotReadable, telling_why
 from actiondiff.store.index import part_names
 from actiondiff.store.part import Part, files_of, read_index
+from actiondiff.store.places import Place, names_in, part_is_there, pieces_of, place_of, sizes_beneath, within
 from actiondiff.store.reader import FeatureStore, read_header
 from actiondiff.store.staging import STAGING, only_one, retire
 
-READ_BYTES = 8 * 2**20
 LOST = ("index", "missing", "size", "changed", "unreadable")
 """Kinds of damage after which a part's features cannot be trusted."""
 
@@ -65,7 +65,7 @@ class StoreCheck:
         failed_again: videos that a dropped part had and an older part notes as failed: they take ``--retry-failed``.
     """
 
-    path: Path
+    path: Place
     parts: int
     files: int
     size_bytes: int
@@ -110,17 +110,17 @@ class StoreCheck:
 class _Check:
     """A walk over a store; counts what it reads on the way."""
 
-    path: Path
+    path: Place
     tell: Callable[[int], None]
     parts: int = 0
     files: int = 0
     size_bytes: int = 0
     damages: list[Damage] = field(default_factory=list)
 
-    def damage(self, kind: str, file: Path, message: str, **what: Any) -> None:
-        self.damages.append(Damage(kind, file.relative_to(self.path).as_posix(), message, **what))
+    def damage(self, kind: str, file: Place, message: str, **what: Any) -> None:
+        self.damages.append(Damage(kind, within(self.path, file), message, **what))
 
-    def read(self, file: Path) -> bytes:
+    def read(self, file: Place) -> bytes:
         content = file.read_bytes()
         self.count(len(content))
         self.files += 1
@@ -132,7 +132,7 @@ class _Check:
 
 
 def verify(
-    path: str | Path, *, drop_damaged: bool = False, progress: Callable[[int], None] | None = None
+    path: str | Place, *, drop_damaged: bool = False, progress: Callable[[int], None] | None = None
 ) -> StoreCheck:
     """Read every byte of a store and compare it with what was written.
 
@@ -147,11 +147,11 @@ def verify(
     Raises:
         StoreNotFound: nothing is there.
     """
-    path = Path(path)
+    path = place_of(path)
     if not path.exists() or not (path / "parts").exists():
         read_header(path)
     check = _Check(path, progress or (lambda size_bytes: None))
-    if (path / "parts").is_dir():
+    if not isinstance(path, Path) or (path / "parts").is_dir():
         names, superseded = _visible(path)
     else:
         check.damage("missing", path / "parts", "the folder of all parts is gone")
@@ -162,21 +162,21 @@ def verify(
         _check_part(check, name)
     lost = sorted({damage.part for damage in check.damages if damage.part and damage.kind in LOST})
     if drop_damaged and lost:
-        with only_one(path):
+        with telling_why(path, "What is damaged is still there."), only_one(path):
             retire(path, [path / "parts" / name for name in lost])
     dropped = tuple(lost) if drop_damaged else ()
     result = StoreCheck(path, check.parts, check.files, check.size_bytes, tuple(check.damages), dropped)
     return _with_failed_again(result) if dropped else result
 
 
-def part_damages(path: Path, name: str) -> tuple[Damage, ...]:
+def part_damages(path: Place, name: str) -> tuple[Damage, ...]:
     """What a part has lost, after reading every byte of it."""
     check = _Check(path, lambda size_bytes: None)
     _check_part(check, name)
     return tuple(damage for damage in check.damages if damage.kind in LOST)
 
 
-def _visible(path: Path) -> tuple[list[str], set[str]]:
+def _visible(path: Place) -> tuple[list[str], set[str]]:
     """Names of the parts that readers look at, and of those that another part has taken the place of."""
     names = part_names(path / "parts")
     superseded: set[str] = set()
@@ -201,7 +201,7 @@ def _check_header(check: _Check) -> None:
     _check_spelling(check, file, content, {"actiondiff": header}, "header")
 
 
-def _check_spelling(check: _Check, file: Path, content: bytes, attributes: Any, kind: str, **what: Any) -> None:
+def _check_spelling(check: _Check, file: Place, content: bytes, attributes: Any, kind: str, **what: Any) -> None:
     expected = group_metadata(attributes)
     if content == expected:
         return
@@ -220,10 +220,17 @@ def _check_outside(check: _Check, parts: set[str]) -> None:
     except OSError as error:
         check.damage("header", file, str(error))
     for folder, own in ((check.path, {"zarr.json", "parts", STAGING}), (file.parent, {"zarr.json"} | parts)):
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            appeared = folder == file.parent and entry.name.startswith("part-")
-            if entry.name not in own and not appeared:
-                check.damage("extra", entry, "nothing of a store has this name; delete it by hand")
+        for name in sorted(_names(folder) - own):
+            appeared = folder == file.parent and name.startswith("part-")
+            if not appeared:
+                check.damage("extra", folder / name, "nothing of a store has this name; delete it by hand")
+
+
+def _names(folder: Place) -> set[str]:
+    try:
+        return names_in(folder)
+    except NotADirectoryError:
+        return set()
 
 
 def _check_part(check: _Check, name: str) -> None:
@@ -235,24 +242,28 @@ def _check_part(check: _Check, name: str) -> None:
         content = check.read(index)
         attributes = read_index(folder)
         Part.open(folder)
+    except StoreNotReadable:  # nothing is known of it then, least of all that it should be dropped
+        raise
     except (StoreError, OSError) as error:
-        if folder.exists():  # else it was compacted or dropped while we were at other parts
+        if part_is_there(folder):  # else it was compacted or dropped while we were at other parts
             check.damage("index", index, str(error), part=name, video_ids=_ids_within(content))
         return
     ids, records = tuple(attributes["video_ids"]), files_of(attributes)
     _check_spelling(check, index, content, attributes, "index", part=name, video_ids=ids)
+    there = sizes_beneath(folder)
     for file, record in records.items():
-        for kind, message in _differences(check, folder / file, record):
+        for kind, message in _differences(check, folder / file, record, there.get(file)):
             check.damage(kind, folder / file, message, part=name, video_ids=ids, layer=_layer_of(file))
-    for path in sorted(folder.rglob("*")):
-        file = path.relative_to(folder).as_posix()
-        if file != "zarr.json" and file not in records and not (path.is_dir() and not path.is_symlink()):
-            check.damage("extra", path, "the part's index does not know it; delete it by hand", part=name)
+    for file in sorted(there.keys() - records.keys() - {"zarr.json"}):
+        check.damage("extra", folder / file, "the part's index does not know it; delete it by hand", part=name)
 
 
-def _differences(check: _Check, file: Path, record: FileRecord) -> Iterator[tuple[str, str]]:
+def _differences(check: _Check, file: Place, record: FileRecord, size: int | None) -> Iterator[tuple[str, str]]:
     try:
-        size = file.stat().st_size
+        if isinstance(file, Path):  # links are followed: what they lead to is what readers get
+            size = file.stat().st_size
+        elif size is None:
+            raise FileNotFoundError
         if size != record.size_bytes:
             yield "size", f"{record.size_bytes} bytes were written, {size} are there"
         elif checksum_of(file, check.count) != record.crc32c:
@@ -260,19 +271,20 @@ def _differences(check: _Check, file: Path, record: FileRecord) -> Iterator[tupl
         check.files += 1
     except FileNotFoundError:
         yield "missing", "it is gone"
-    except PermissionError:  # nothing is known of it then, least of all that it should be dropped
+    except PermissionError as error:  # nothing is known of it then, least of all that it should be dropped
+        raise not_readable(file) from error
+    except RemoteError:  # nor where nobody answers
         raise
     except OSError as error:
         yield "unreadable", str(error)
 
 
-def checksum_of(file: Path, count: Callable[[int], None] = lambda size_bytes: None) -> int:
+def checksum_of(file: Place, count: Callable[[int], None] = lambda size_bytes: None) -> int:
     """CRC-32C of a file, read piece by piece."""
-    checksum, buffer = 0, np.empty(READ_BYTES, np.uint8)
-    with file.open("rb", buffering=0) as stream:
-        while size := stream.readinto(buffer.data):
-            checksum = google_crc32c.extend(checksum, buffer[:size])
-            count(size)
+    checksum = 0
+    for piece in pieces_of(file):
+        checksum = google_crc32c.extend(checksum, piece)
+        count(len(piece))
     return checksum
 
 

@@ -7,17 +7,18 @@ only then do they go away. A reader that meets both leaves them out. So a kill a
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actiondiff.store.checking import part_damages
-from actiondiff.store.errors import StoreError
+from actiondiff.store.errors import StoreError, telling_why
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part, write_part
-from actiondiff.store.reader import maps_at_most, read_header
+from actiondiff.store.places import Place, place_of
+from actiondiff.store.reader import compression_of, maps_at_most, read_header
 from actiondiff.store.records import Failure, FeatureKey, VideoFeatures
+from actiondiff.store.remote import RemotePath, clear_broken_off
 from actiondiff.store.staging import clear_staging, fsync_folder, only_one, retire
 from actiondiff.store.writer import PART_BYTES
 
@@ -37,7 +38,7 @@ class Compaction:
         damaged: parts that were left as they are, since they are not whole: ``verify`` tells more.
     """
 
-    path: Path
+    path: Place
     parts_before: int
     parts_after: int
     merged: dict[str, tuple[str, ...]]
@@ -63,7 +64,7 @@ class Compaction:
         return "\n".join(lines)
 
 
-def compact(path: str | Path, part_bytes: int = PART_BYTES) -> Compaction:
+def compact(path: str | Place, part_bytes: int = PART_BYTES) -> Compaction:
     """Merge parts that are smaller than half of ``part_bytes`` and have the same keys.
 
     Readers and writers go on meanwhile. A part is checked against its checksums before it is merged: damage is never
@@ -77,10 +78,12 @@ def compact(path: str | Path, part_bytes: int = PART_BYTES) -> Compaction:
         StoreNotFound: nothing is there.
         StoreBusy: another process is compacting this store.
     """
-    path = Path(path)
-    read_header(path)
-    with only_one(path):
+    path = place_of(path)
+    compression = compression_of(read_header(path))
+    with telling_why(path), only_one(path):
         clear_staging(path)
+        if isinstance(path, RemotePath):
+            clear_broken_off(path / "parts")
         index = look(path / "parts", {}) or Index({})
         live = {part.folder.name for part in index.parts}
         left_over = [part.folder for name, part in index.opened.items() if name not in live]
@@ -93,7 +96,7 @@ def compact(path: str | Path, part_bytes: int = PART_BYTES) -> Compaction:
                 whole = [part for part in group if not part_damages(path, part.folder.name)]
                 damaged += [part.folder.name for part in group if part not in whole]
                 if len(whole) > 1:
-                    merged[_merge(path, index, whole, kind)] = tuple(part.folder.name for part in whole)
+                    merged[_merge(path, index, whole, kind, compression)] = tuple(part.folder.name for part in whole)
     after = len(index.parts) - sum(map(len, merged.values())) + len(merged)
     return Compaction(path, len(index.parts), after, merged, tuple(sorted(damaged)))
 
@@ -147,7 +150,7 @@ def _groups(parts: Sequence[tuple[Part, int]], part_bytes: int, at_most: int) ->
     return [group for group in groups if len(group) > 1]
 
 
-def _merge(path: Path, index: Index, parts: Sequence[Part], kind: Kind) -> str:
+def _merge(path: Place, index: Index, parts: Sequence[Part], kind: Kind, compression: str) -> str:
     keys, _, dtype = kind
     videos: dict[str, VideoFeatures] = {}
     for part in parts:
@@ -164,6 +167,7 @@ def _merge(path: Path, index: Index, parts: Sequence[Part], kind: Kind) -> str:
         _failures(index, parts, videos.keys()),
         dtype,
         supersedes=[part.folder.name for part in parts],
+        compression=compression,
     )
     fsync_folder(path / "parts")  # a loss of power must not take the new part and leave the old ones gone
     retire(path, [part.folder for part in parts])

@@ -1,10 +1,14 @@
 """What can go wrong with a store; each is also the builtin that a caller would catch anyway."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from actiondiff import ActionDiffError, InputError
 
 
 class StoreError(ActionDiffError):
-    """Something on disk is not what format 1 promises."""
+    """Something on disk is not what its format promises."""
 
 
 class PartGone(StoreError):
@@ -17,6 +21,18 @@ class StoreBusy(ActionDiffError, BlockingIOError):
 
 class StoreNotFound(InputError, FileNotFoundError):
     """There is no store at this path."""
+
+
+class StoreNotWritable(InputError, OSError):
+    """The store cannot be written to; it is as it was before."""
+
+
+class StoreNotReadable(InputError, OSError):
+    """The store's files cannot be read: no right to, or a disk that fails."""
+
+
+class RemoteError(InputError, OSError):
+    """What lies behind a URL cannot be reached or read."""
 
 
 class RecipeMismatch(InputError):
@@ -43,3 +59,36 @@ class FeatureValueError(ActionDiffError, ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:  # so that it comes whole out of another process
         return type(self), (self.code, str(self))
+
+
+_FULL = "its disk is full. Free some space, or choose another place"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: "your quota there is used up. Free some space, or choose another place",
+    errno.EACCES: "you have no permission to write there. Ask for it (`ls -ld` tells whom), or choose another place",
+    errno.EPERM: "writing is not permitted there. Ask for it, or choose another place",
+    errno.EROFS: "its file system is read-only. Choose another place",
+    errno.ENOTDIR: "it lies below something that is a file. Choose another place",
+    errno.EEXIST: "a file is where a folder should be. Move it away, or choose another place",
+    errno.EMFILE: "too many files are open. Raise the limit: ulimit -n 4096",
+    errno.ENOENT: "what was being written was taken away by another process",
+}
+
+
+_KEPT = "Nothing in the store was lost or changed; run it again and it goes on from there."
+
+
+@contextmanager
+def telling_why(place: object, kept: str = _KEPT) -> Iterator[None]:
+    """Turn what the system says while writing into the rule that was broken and the remedy.
+
+    Raises:
+        StoreNotWritable: in place of every OSError that is not a message for people already.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ActionDiffError):
+            raise
+        why = _REMEDIES.get(error.errno or 0, f"the system says: {error.strerror or error}")
+        raise StoreNotWritable(f"{place} cannot be written: {why}. {kept}") from error

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actiondiff import InputError
-from actiondiff.store.errors import PartGone, StoreError
+from actiondiff.store.errors import PartGone, StoreError, telling_why
+from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import FeatureKey, Source
 
@@ -25,8 +27,8 @@ HDF5_FORMAT = "actiondiff features 1"
 class Export:
     """What :func:`export_hdf5` wrote."""
 
-    path: Path
-    out: Path
+    path: Place
+    out: Place
     videos: int
     frames: int
     keys: tuple[FeatureKey, ...]
@@ -45,8 +47,8 @@ class Export:
 
 
 def export_hdf5(
-    path: str | Path,
-    out: str | Path,
+    path: str | Place,
+    out: str | Place,
     *,
     layers: Sequence[int] = (),
     timesteps: Sequence[int] = (),
@@ -55,8 +57,8 @@ def export_hdf5(
     """Write a store as one HDF5 file, whole or not at all.
 
     Args:
-        path: the store's folder.
-        out: the file, which must not be there yet.
+        path: the store's folder, or its URL.
+        out: the file, or its URL; it must not be there yet.
         layers: which; none means all.
         timesteps: which; none means all.
         labels: of the videos by id; those that have none here get none there.
@@ -64,28 +66,43 @@ def export_hdf5(
     Raises:
         InputError: ``out`` is there, or the store has nothing of what is asked for.
     """
-    out = Path(out)
+    out = place_of(out)
     if out.exists():
         raise InputError(f"{out} is there already. Give another --out, or delete it first.")
     store = FeatureStore(path)
-    part_file = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with telling_why(out, "Nothing was exported."), _beside(out) as part_file:
         while True:
             with suppress(PartGone):
                 _write(store, part_file, _chosen(store, layers, timesteps), labels)
                 break
             store.refresh()  # parts were merged meanwhile: all over again
+        size_bytes = part_file.stat().st_size
         _publish(part_file, out)
-    finally:
-        part_file.unlink(missing_ok=True)
     keys = _chosen(store, layers, timesteps)
     ids = _videos_with(store, keys)
     frames = sum(len(store.frame_index(video_id)) for video_id in ids)
-    return Export(store.path, out, len(ids), frames, keys, out.stat().st_size)
+    return Export(store.path, out, len(ids), frames, keys, size_bytes)
 
 
-def _publish(written: Path, out: Path) -> None:
+@contextmanager
+def _beside(out: Place) -> Iterator[Path]:
+    """Where the file is written first: beside its place, or for a URL in a temporary folder."""
+    if not isinstance(out, Path):
+        with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
+            yield Path(here) / out.name
+        return
+    part_file = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        yield part_file
+    finally:
+        part_file.unlink(missing_ok=True)
+
+
+def _publish(written: Path, out: Place) -> None:
     """Put it there in one step, and never over a file that has come there meanwhile."""
+    if not isinstance(out, Path):
+        out.upload(written)
+        return
     try:
         os.link(written, out)
     except FileExistsError as error:
@@ -182,4 +199,4 @@ def _write_key(group: "h5py.Group", store: FeatureStore, key: FeatureKey, number
         for start, stop in runs:
             features[at : at + stop - start] = view[start:stop]
             at += stop - start
-        part.forget(key.layer)
+        part.forget(part.unit(key))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -14,6 +15,7 @@ import numpy as np
 from actiondiff import InputError
 from actiondiff.store.errors import FeatureValueError, StoreNotFound
 from actiondiff.store.exporting import HDF5_FORMAT
+from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.writer import StoreWriter
@@ -36,7 +38,7 @@ class Import:
         failed: videos that could not be taken in; the store notes them too.
     """
 
-    path: Path
+    path: Place
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
@@ -67,7 +69,9 @@ class _Found:
     digest: Callable[[], tuple[bytes, int, int]]
 
 
-def import_features(source: str | Path, path: str | Path, timestep: int | None = None) -> Import:
+def import_features(
+    source: str | Place, path: str | Place, timestep: int | None = None, compression: str | None = None
+) -> Import:
     """Take features in, exactly as they are; run it again and it resumes.
 
     Three layouts are known: a folder of ``layer_L/NAME_mean.npy`` (what NAME has of folders stays in the id), an HDF5
@@ -75,19 +79,32 @@ def import_features(source: str | Path, path: str | Path, timestep: int | None =
     recipe, sources, times and failures along. Pickled arrays are never loaded.
 
     Args:
-        source: a folder or an HDF5 file.
-        path: the store, which is made if there is none.
+        source: a folder or an HDF5 file; what a URL names is fetched into a temporary folder first.
+        path: the store, a folder or URL, which is made if there is none.
         timestep: of all features; an exported file tells its own.
+        compression: of a new store, ``none`` or ``zstd``.
 
     Raises:
         InputError: ``source`` is none of these, or needs a timestep.
         RecipeMismatch: the store holds features of another recipe.
     """
-    source, result = Path(source), Import(Path(path))
-    if source.is_dir():
-        found, layout = _in_folder(source), "layer_L/NAME_mean.npy"
-        _take_in(result, found, layout, timestep, source)
+    source, result = place_of(source), Import(place_of(path))
+    if isinstance(source, Path):
+        _import(source, result, timestep, compression)
         return result
+    with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
+        try:
+            fetched = source.fetch(Path(here))
+        except FileNotFoundError as error:
+            raise InputError(f"{source} is not there.") from error
+        _import(fetched, result, timestep, compression)
+    return result
+
+
+def _import(source: Path, result: Import, timestep: int | None, compression: str | None) -> None:
+    if source.is_dir():
+        _take_in(result, _in_folder(source), "layer_L/NAME_mean.npy", timestep, source, compression)
+        return
     if not source.is_file():
         raise InputError(f"{source} is not there. Give a folder with layer_L/NAME_mean.npy, or an HDF5 file.")
     import h5py
@@ -95,14 +112,13 @@ def import_features(source: str | Path, path: str | Path, timestep: int | None =
     try:
         with h5py.File(source, "r") as file:
             if file.attrs.get("format") == HDF5_FORMAT:
-                _take_back(result, file)
+                _take_back(result, file, compression)
             else:
-                _take_in(result, _in_hdf5(source, file), "HDF5 layer_L/NAME", timestep, source)
+                _take_in(result, _in_hdf5(source, file), "HDF5 layer_L/NAME", timestep, source, compression)
     except InputError:
         raise
     except (OSError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{source} cannot be read as HDF5 of features ({error}).") from error
-    return result
 
 
 def _in_folder(folder: Path) -> dict[str, dict[int, _Found | str]]:
@@ -158,6 +174,7 @@ def _take_in(
     layout: str,
     timestep: int | None,
     source: Path,
+    compression: str | None,
 ) -> None:
     if not found:
         raise InputError(f"{source} holds no features: there is no layer_L/NAME_mean.npy, nor a dataset layer_L/NAME.")
@@ -167,7 +184,7 @@ def _take_in(
     dtype = "float16" if dtypes == {"float16"} else "float32"
     recipe = {"backbone": "imported", "layout": layout, "store_dtype": dtype}
     there = _there(result.path)
-    with StoreWriter(result.path, recipe, dtype) as writer:
+    with StoreWriter(result.path, recipe, dtype, compression=compression) as writer:
         for video_id in sorted(found, key=lambda video_id: (sorted(found[video_id]), video_id)):
             arrays = found[video_id]
             keys = [FeatureKey(layer, timestep) for layer in arrays]
@@ -190,7 +207,7 @@ def _fail(result: Import, writer: StoreWriter, video_id: str, error: Exception) 
     writer.fail(failure)
 
 
-def _there(path: Path) -> FeatureStore | None:
+def _there(path: Place) -> FeatureStore | None:
     try:
         return FeatureStore(path)
     except StoreNotFound:
@@ -220,7 +237,7 @@ def _video(video_id: str, arrays: Mapping[int, _Found | str], timestep: int, dty
     return VideoFeatures(video_id, source, rows, np.full(len(rows), np.nan), features)
 
 
-def _take_back(result: Import, file: "h5py.File") -> None:
+def _take_back(result: Import, file: "h5py.File", compression: str | None) -> None:
     """A file of our own: the store that it was made from, as far as it was asked for."""
     names = _texts(file["videos/video_id"])
     places: dict[str, dict[FeatureKey, tuple[h5py.Dataset, int, int]]] = {name: {} for name in names}
@@ -231,7 +248,8 @@ def _take_back(result: Import, file: "h5py.File") -> None:
     dtypes = {group["features"].dtype.name for _, group in _keys_of(file)} or {"float16"}
     recipe, there = json.loads(file.attrs["recipe"]), _there(result.path)
     videos = dict(_videos(file, names))
-    with StoreWriter(result.path, recipe, max(dtypes), notice=file.attrs["notice"]) as writer:
+    notice = file.attrs["notice"]
+    with StoreWriter(result.path, recipe, max(dtypes), notice=notice, compression=compression) as writer:
         for name in sorted(names, key=lambda name: (sorted(places[name]), name)):
             if there and not there.missing(name, list(places[name])):
                 result.skipped.append(name)

@@ -7,9 +7,12 @@ from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 
+from actiondiff.store.array_reading import not_readable
 from actiondiff.store.errors import PartGone, StoreError
 from actiondiff.store.part import Part
+from actiondiff.store.places import Place as Folder
 from actiondiff.store.records import Failure
+from actiondiff.store.remote import together
 
 Place = int | tuple[int, ...]
 """A video's number, counted through all parts; several where it stands in several parts."""
@@ -81,7 +84,7 @@ class Index:
         return [self.part_of(number) for number in ((place,) if isinstance(place, int) else place)]
 
 
-def look(folder: Path, known: Mapping[str, Part]) -> Index | None:
+def look(folder: Folder, known: Mapping[str, Part]) -> Index | None:
     """The index of the parts in a folder; None where they are those that are known.
 
     Parts may be merged or dropped while we look. What is merged is renamed into place before what it is made of goes
@@ -92,21 +95,37 @@ def look(folder: Path, known: Mapping[str, Part]) -> Index | None:
         if names == list(known):
             return None
         try:
-            return Index({name: known.get(name) or Part.open(folder / name) for name in names})
+            return Index(_opened(folder, names, known))
         except PartGone:
             time.sleep(0.001)
 
 
-def _stable_names(folder: Path) -> list[str]:
+def _opened(folder: Folder, names: list[str], known: Mapping[str, Part]) -> dict[str, Part]:
+    if isinstance(folder, Path):
+        return {name: known.get(name) or Part.open(folder / name) for name in names}
+    new = [name for name in names if name not in known]
+    opened = dict(zip(new, together(lambda name: Part.open(folder / name), new), strict=True))
+    return {name: known.get(name) or opened[name] for name in names}
+
+
+def _stable_names(folder: Folder) -> list[str]:
     before = part_names(folder)
     while not set(before) <= set(names := part_names(folder)):
         before = names
     return names
 
 
-def part_names(folder: Path) -> list[str]:
-    """Names of the parts, oldest first; anything else in the folder is none of a reader's business."""
+def part_names(folder: Folder) -> list[str]:
+    """Names of the parts, oldest first; anything else in the folder is none of a reader's business.
+
+    Behind a URL, a part is there when its index is.
+    """
+    if not isinstance(folder, Path):
+        found = (name.split("/") for name in folder.sizes())
+        return sorted(name[0] for name in found if name[0].startswith("part-") and name[1:] == ["zarr.json"])
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("part-"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} is missing: the store is damaged.") from error
+    except PermissionError as error:
+        raise not_readable(folder) from error

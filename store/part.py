@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,34 +18,33 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from actiondiff.store.arrays import (
-    FeatureFile,
-    FileRecord,
-    dump_json,
-    group_metadata,
-    parse_json,
-    read_array,
-    write_array,
-    write_features,
-    write_file,
-)
+from actiondiff.store.array_reading import Read, not_readable, parse_json, read_array, read_bytes
+from actiondiff.store.arrays import FileRecord, dump_json, group_metadata, write_array, write_features, write_file
 from actiondiff.store.errors import PartGone, StoreError
+from actiondiff.store.feature_file import FeatureFile, Rows
+from actiondiff.store.fetching import RemoteRows, read_kept
+from actiondiff.store.places import Place, part_is_there, sizes_beneath
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
+from actiondiff.store.remote import publish
 from actiondiff.store.staging import Syncs, staged
+
+UNPACKED_ROWS = 4096
+"""How many rows are unpacked at a time on the way into one array."""
 
 
 def write_part(
-    store: Path,
+    store: Place,
     videos: Sequence[VideoFeatures],
     failures: Sequence[Failure],
     dtype: str,
     supersedes: Sequence[str] = (),
+    compression: str = "none",
 ) -> str:
-    """Write a part and make it visible in one rename.
+    """Write a part and make it visible in one step: a rename, or behind a URL the upload of its index.
 
-    A kill before the rename leaves a folder under ``.writing`` that no reader looks at. After it the part is there;
-    that it stays through a loss of power takes an ``fsync_folder`` of ``parts``, which is left to the caller so that
-    a failure there is not mistaken for a part that was not written.
+    A kill before that leaves a folder under ``.writing``, or objects without an index, which no reader looks at. After
+    it the part is there; that it stays through a loss of power takes an ``fsync_folder`` of ``parts``, which is left to
+    the caller so that a failure there is not mistaken for a part that was not written.
 
     Args:
         store: the store's folder.
@@ -53,6 +52,7 @@ def write_part(
         failures: videos that could not be extracted.
         dtype: of the features on disk.
         supersedes: names of the parts, oldest first, that this one takes the place of; it gets the last one's time.
+        compression: ``none`` or ``zstd``.
 
     Returns:
         the part's id; ids sort by time of writing.
@@ -61,18 +61,23 @@ def write_part(
     part_id = f"part-{time_ns:020d}-{secrets.token_hex(4)}"
     with staged(store, part_id) as folder:
         with Syncs() as syncs:
-            files = _write_arrays(folder, videos, dtype, syncs) if videos else {}
+            files = _write_arrays(folder, videos, dtype, syncs, compression) if videos else {}
             index = group_metadata(_attributes(videos, failures, files, supersedes))
             write_file(folder / "zarr.json", [index], syncs)
             for inner, _, _ in os.walk(folder):
                 syncs.folder(Path(inner))
         for name in files:  # fails where another writer took this one for dead and its folder away in the middle
             (folder / name).stat()
-        folder.rename(store / "parts" / part_id)
+        if isinstance(store, Path):
+            folder.rename(store / "parts" / part_id)
+        else:
+            publish(folder, store / "parts" / part_id, files)
     return part_id
 
 
-def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str, syncs: Syncs) -> dict[str, FileRecord]:
+def _write_arrays(
+    folder: Path, videos: Sequence[VideoFeatures], dtype: str, syncs: Syncs, compression: str
+) -> dict[str, FileRecord]:
     files: dict[str, FileRecord] = {}
 
     def keep(name: str, records: dict[str, FileRecord]) -> None:
@@ -82,7 +87,8 @@ def _write_arrays(folder: Path, videos: Sequence[VideoFeatures], dtype: str, syn
     for layer in sorted({key.layer for key in keys}):
         timesteps = tuple(key.timestep for key in keys if key.layer == layer)
         blocks = [[video.features[FeatureKey(layer, t)] for video in videos] for t in timesteps]
-        keep(f"layer_{layer:02d}", write_features(folder / f"layer_{layer:02d}", blocks, timesteps, dtype, syncs))
+        name = f"layer_{layer:02d}"
+        keep(name, write_features(folder / name, blocks, timesteps, dtype, syncs, compression))
     for name, (values, axes) in _origins(videos).items():
         keep(name, write_array(folder / name, values, axes, syncs))
     return files
@@ -153,8 +159,12 @@ def _is_whole(content: bytes, attributes: dict[str, Any]) -> bool:
     return checksum == attributes_checksum(attributes)
 
 
-def read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Place, read: Read = read_bytes) -> dict[str, Any]:
     """A part's attributes, compared with their checksum.
+
+    Args:
+        folder: the part's folder.
+        read: gets the file's bytes.
 
     Raises:
         PartGone: where there is no such part (any more).
@@ -162,10 +172,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / "zarr.json"
     try:
-        content = path.read_bytes()
+        content = read(path)
     except FileNotFoundError as error:
-        kind = StoreError if folder.exists() else PartGone
+        kind = StoreError if part_is_there(folder) else PartGone
         raise kind(f"{path} is missing: the part is damaged, or was merged or dropped meanwhile.") from error
+    except PermissionError as error:
+        raise not_readable(path) from error
     document = parse_json(path, content)
     try:
         attributes = document["attributes"]
@@ -181,6 +193,22 @@ def files_of(attributes: dict[str, Any]) -> dict[str, FileRecord]:
     return {name: FileRecord(size, int(checksum, 16)) for name, (size, checksum) in attributes["files"].items()}
 
 
+def _reading(folder: Place) -> Read:
+    """How a part's small files are read: those behind a URL through the cache, since they never change."""
+    return read_bytes if isinstance(folder, Path) else read_kept
+
+
+def _index_of(folder: Place) -> dict[str, Any]:
+    try:
+        return read_index(folder, _reading(folder))
+    except PartGone:
+        raise
+    except StoreError:
+        if isinstance(folder, Path):
+            raise
+        return read_index(folder)  # what the cache has kept may be what is damaged
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part opened for reading; its arrays are read or mapped when first asked for.
@@ -194,30 +222,35 @@ class Part:
         keys: what every one of its videos has.
         failures: videos that could not be extracted.
         supersedes: names of the parts that it was merged from, which readers leave out.
-        mapped: the layers that are mapped, by layer and timestep; :meth:`forget` unmaps.
+        file_bytes: size of every file; told of parts behind a URL only.
+        mapped: what is open of the layers, mapped if it can be, by layer and timestep; :meth:`forget` lets go.
     """
 
-    folder: Path
+    folder: Place
     video_ids: list[str]
     row_offsets: "array[int]"
     keys: frozenset[FeatureKey]
     failures: tuple[Failure, ...]
     supersedes: tuple[str, ...] = ()
-    mapped: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    file_bytes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    mapped: dict[tuple[int, int], Rows] = field(default_factory=dict, init=False, repr=False)
+    _files: dict[int, FeatureFile] = field(default_factory=dict, init=False, repr=False)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # to another process goes the index, never the features
-        return Part, (self.folder, self.video_ids, self.row_offsets, self.keys, self.failures, self.supersedes)
+        index = self.video_ids, self.row_offsets, self.keys, self.failures, self.supersedes, self.file_bytes
+        return Part, (self.folder, *index)
 
     @classmethod
-    def open(cls, folder: Path) -> "Part":
+    def open(cls, folder: Place) -> "Part":
         """Read a part's index.
 
         Raises:
             PartGone: where there is no such part (any more).
             StoreError: where the index is missing, damaged or not of format 1.
         """
-        attributes = read_index(folder)
+        attributes = _index_of(folder)
+        sizes = {} if isinstance(folder, Path) else {name: size for name, (size, _) in attributes["files"].items()}
         try:
             return cls(
                 folder,
@@ -226,6 +259,7 @@ class Part:
                 frozenset(FeatureKey(layer, timestep) for layer, timestep in attributes["keys"]),
                 tuple(Failure(**failure) for failure in attributes["failures"]),
                 tuple(attributes.get("supersedes", ())),
+                sizes,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{folder / 'zarr.json'} is not the index of a part of format 1 ({error!r}).") from error
@@ -249,25 +283,54 @@ class Part:
             StoreError: where the file is damaged or does not fit the part's index.
         """
         folder = self.folder / f"layer_{layer:02d}"
+        if layer in self._files:
+            return self._files[layer]
         with self._there():
-            file = FeatureFile.open(folder)
+            file = FeatureFile.open(folder, self.file_bytes.get(f"layer_{layer:02d}/c/0/0/0"), self._read)
         timesteps = {key.timestep for key in self.keys if key.layer == layer}
         if file.rows != self.row_offsets[-1] or set(file.timesteps) != timesteps:
             raise StoreError(f"{folder} is damaged: its shape is not the one that the part's index tells of.")
+        if not isinstance(folder, Path):
+            self._files[layer] = file
         return file
 
-    def features(self, key: FeatureKey) -> np.ndarray:
-        """A view (rows, channels) of all the part's videos, mapped anew; errors as :meth:`file`."""
+    def features(self, key: FeatureKey) -> Rows:
+        """The rows (rows, channels) of all the part's videos, mapped anew where they can be; errors as :meth:`file`."""
+        file, name = self.file(key.layer), (key.layer, key.timestep)
+        if isinstance(file.path, Path):
+            with self._there():
+                self.mapped.update({(key.layer, t): rows for t, rows in file.views().items()})
+        else:
+            remote = RemoteRows(file, file.path, key.timestep, lambda rows: self.mapped.__setitem__(name, rows))
+            self.mapped.setdefault(name, remote)
+        return self.mapped[name]
+
+    def unit(self, key: FeatureKey) -> tuple[int, ...]:
+        """What one map holds: a layer of a local part, a layer's timestep of one behind a URL."""
+        return (key.layer,) if isinstance(self.folder, Path) else (key.layer, key.timestep)
+
+    def forget(self, unit: tuple[int, ...]) -> None:
+        """Unmap it, as soon as no view of it is in use."""
+        for name in [name for name in list(self.mapped) if name[: len(unit)] == unit]:
+            self.mapped.pop(name, None)
+
+    def read_into(self, key: FeatureKey, runs: Sequence[tuple[int, int]], out: np.ndarray) -> None:
+        """Fill ``out`` with the rows of the runs (start, stop), one run after another."""
         file = self.file(key.layer)
         with self._there():
-            views = {(key.layer, t): view for t, view in zip(file.timesteps, file.map(), strict=True)}
-        self.mapped.update(views)
-        return views[key.layer, key.timestep]
-
-    def forget(self, layer: int) -> None:
-        """Unmap a layer, as soon as no view of it is in use."""
-        for name in [name for name in list(self.mapped) if name[0] == layer]:
-            self.mapped.pop(name, None)
+            if isinstance(self.folder, Path) and file.ends is None:
+                file.read_into(key.timestep, runs, out)
+                return
+        known = self.mapped.get((key.layer, key.timestep))
+        rows, at = self.features(key) if known is None else known, 0
+        keep = getattr(rows, "keep", None)
+        if keep is not None:  # of what lies behind a URL, what is read whole is fetched whole
+            keep()
+        for start, stop in runs:
+            for first in range(start, stop, UNPACKED_ROWS):
+                last = min(stop, first + UNPACKED_ROWS)
+                out[at : at + last - first] = rows[first:last]
+                at += last - first
 
     @property
     def frame_index(self) -> np.ndarray:
@@ -290,7 +353,7 @@ class Part:
     def _array(self, name: str) -> np.ndarray:
         if name not in self._arrays:
             with self._there():
-                self._arrays[name] = read_array(self.folder / name)
+                self._arrays[name] = read_array(self.folder / name, self._read)
         return self._arrays[name]
 
     @contextmanager
@@ -299,11 +362,15 @@ class Part:
         try:
             yield
         except (StoreError, OSError) as error:
-            if self.folder.exists():
+            if part_is_there(self.folder):
                 raise
             raise PartGone(f"{self.folder} is gone: it was merged or dropped since it was opened.") from error
 
     @property
     def size_bytes(self) -> int:
         """What the part takes on disk."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return sum(sizes_beneath(self.folder).values())
+
+    @property
+    def _read(self) -> Read:
+        return _reading(self.folder)

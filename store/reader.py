@@ -5,9 +5,10 @@ import json
 import resource
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +16,20 @@ import google_crc32c
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from actiondiff.store.arrays import FeatureFile, dump_json, read_json
+from actiondiff.store.array_reading import not_readable, parse_json
+from actiondiff.store.arrays import COMPRESSIONS, dump_json
 from actiondiff.store.errors import KeyNotFound, PartGone, RecipeMismatch, StoreError, StoreNotFound, VideoNotFound
+from actiondiff.store.feature_file import Rows
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part
+from actiondiff.store.places import Place, place_of
 from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.records import Failure, FeatureKey, Source
 
-FORMAT_VERSION = 1
+FORMAT_OF = {"none": 1, "zstd": 2}
+"""Which version of the format a store has: without compression it is one that readers of version 1 know."""
+
+LOADS_AT_ONCE = 8
 _Found = TypeVar("_Found")
 
 
@@ -32,7 +39,7 @@ class FeatureStore:
     Sees the parts that were there when it was opened; :meth:`refresh` looks again.
 
     Args:
-        path: the store's folder.
+        path: the store's folder, or its URL.
 
     Raises:
         StoreNotFound: nothing is there.
@@ -43,14 +50,15 @@ class FeatureStore:
         (37, 1280)
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place_of(path)
         header = read_header(self.path)
         self.recipe: dict[str, Any] = header["recipe"]
         self.fingerprint: str = header["fingerprint"]
         self.notice: str = header.get("notice", "")
+        self.compression = compression_of(header)
         self._index = Index({})
-        self._maps: dict[tuple[Part, int], None] = {}
+        self._maps: dict[tuple[Part, tuple[int, ...]], None] = {}
         self.refresh()
 
     @property
@@ -110,10 +118,11 @@ class FeatureStore:
             place = bisect_right(index.starts, number) - 1
             part = index.parts[place]
             rows = part.mapped.get((layer, timestep))
-            if rows is not None:
+            if rows.__class__ is np.ndarray:
                 position = number - index.starts[place]
                 return rows[part.row_offsets[position] : part.row_offsets[position + 1]].copy()
-        return self._view(video_id, FeatureKey(layer, timestep)).copy()
+        view = self._view(video_id, FeatureKey(layer, timestep))
+        return view if view.flags.owndata else view.copy()
 
     def read_many(
         self, video_ids: Iterable[str], *, layer: int, timestep: int
@@ -208,7 +217,7 @@ class FeatureStore:
         )
 
     def _view(self, video_id: str, key: FeatureKey) -> np.ndarray:
-        """A video's rows in the map."""
+        """A video's rows in the map, or unpacked or fetched from where they lie."""
 
         def find() -> np.ndarray:
             part, position = self._find(video_id, key)
@@ -216,8 +225,8 @@ class FeatureStore:
 
         return self._steadily(find)
 
-    def _mapped(self, part: Part, key: FeatureKey) -> np.ndarray:
-        """All of a part's rows in the map. A map keeps a file open: the oldest are let go before there are too many."""
+    def _mapped(self, part: Part, key: FeatureKey) -> Rows:
+        """All of a part's rows. A map keeps a file open: the oldest are let go before there are too many."""
         known = part.mapped.get((key.layer, key.timestep))
         if known is not None:
             return known
@@ -226,7 +235,7 @@ class FeatureStore:
                 oldest = next(iter(self._maps))
                 del self._maps[oldest]
                 oldest[0].forget(oldest[1])
-        self._maps[part, key.layer] = None
+        self._maps[part, part.unit(key)] = None
         return part.features(key)
 
     def _steadily(self, work: Callable[[], _Found]) -> _Found:
@@ -248,29 +257,38 @@ class FeatureStore:
     def _load_all(self, key: FeatureKey) -> RaggedFeatures:
         names: list[str] = []
         lengths: list[np.ndarray] = []
-        pieces: list[tuple[FeatureFile, list[tuple[int, int]], int]] = []
+        runs: list[tuple[Part, list[tuple[int, int]]]] = []
         for part, positions in self.places_of(key):
-            offsets = np.frombuffer(part.row_offsets, np.int64)
             names += [part.video_ids[position] for position in positions]
-            lengths.append(np.diff(offsets)[positions])
-            pieces.append((part.file(key.layer), part.runs(positions), int(lengths[-1].sum())))
-        if not pieces:
+            lengths.append(np.diff(np.frombuffer(part.row_offsets, np.int64))[positions])
+            runs.append((part, part.runs(positions)))
+        if not runs:
             raise KeyNotFound(f"{self.path} has no video at {key}; it has {'; '.join(map(str, self.keys()))}.")
-        kinds = {(file.shard[2], file.dtype) for file, _, _ in pieces}
+        files = self._of_all(lambda piece: piece[0].file(key.layer), runs)
+        kinds = {(file.shard[2], file.dtype) for file in files}
         if len(kinds) > 1:
             raise StoreError(
                 f"Videos at {key} differ in channels or dtype: {kinds}. Load them by their ids, each kind."
             )
-        row_offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
         [(channels, dtype)] = kinds
-        features, at = np.empty((row_offsets[-1], channels), dtype), 0
-        for file, parts_runs, rows in pieces:
-            try:
-                file.read_into(key.timestep, parts_runs, features[at : at + rows])
-            except FileNotFoundError as error:
-                raise PartGone(f"{file.path} is gone: its part was merged or dropped.") from error
-            at += rows
+        row_offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        features = np.empty((row_offsets[-1], channels), dtype)
+        ends = np.cumsum([0, *(int(rows.sum()) for rows in lengths)])
+        outs = [features[start:stop] for start, stop in pairwise(ends.tolist())]
+
+        def read(piece: tuple[tuple[Part, list[tuple[int, int]]], np.ndarray]) -> None:
+            (part, parts_runs), out = piece
+            part.read_into(key, parts_runs, out)
+
+        self._of_all(read, list(zip(runs, outs, strict=True)))
         return RaggedFeatures(tuple(names), row_offsets, features)
+
+    def _of_all(self, work: Callable[[Any], _Found], pieces: list[Any]) -> list[_Found]:
+        """One after another from a local disk, which is fastest; several at once where they are fetched or unpacked."""
+        if isinstance(self.path, Path) and self.compression == "none":
+            return [work(piece) for piece in pieces]
+        with ThreadPoolExecutor(LOADS_AT_ONCE) as pool:
+            return list(pool.map(work, pieces))
 
 
 @cache
@@ -280,31 +298,50 @@ def maps_at_most() -> int:
     return max(soft // 2, 16) if soft != resource.RLIM_INFINITY else 2**20
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: str | Place) -> dict[str, Any]:
     """The store's own record: format version, recipe, fingerprint.
 
     Raises:
         StoreNotFound: nothing is there.
         StoreError: of another format, or damaged.
     """
-    if not path.exists():
-        raise StoreNotFound(f"There is no store at {path}. Make one with: actiondiff extract --store {path}")
-    document = read_json(path / "zarr.json") if (path / "zarr.json").is_file() else {}
+    path = place_of(path)
+    file = path / "zarr.json"
+    try:
+        document = parse_json(file, file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        if not path.exists():
+            raise StoreNotFound(
+                f"There is no store at {path}. Make one with: actiondiff extract --store {path}"
+            ) from None
+        document = {}
+    except PermissionError as error:
+        raise not_readable(file) from error
     try:
         header = document["attributes"]["actiondiff"]
         version = header["format_version"]
     except (KeyError, TypeError):
         raise StoreNotFound(f"{path} is not a feature store of actiondiff (no such record in its zarr.json).") from None
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_OF.values():
         raise StoreError(
-            f"{path} has format {version}; this version of actiondiff reads format {FORMAT_VERSION}. Update actiondiff."
+            f"{path} has format {version}; this version of actiondiff reads format 1 and 2. Update actiondiff."
         )
     recipe = header.get("recipe")
     if not isinstance(recipe, dict) or header.get("fingerprint") != recipe_fingerprint(recipe):
-        raise StoreError(f"{path / 'zarr.json'} is damaged: its fingerprint is not the one of its recipe.")
+        raise StoreError(f"{file} is damaged: its fingerprint is not the one of its recipe.")
     if header.get("crc32c", header_checksum(header)) != header_checksum(header):
-        raise StoreError(f"{path / 'zarr.json'} is damaged: the checksum of its header does not match.")
+        raise StoreError(f"{file} is damaged: the checksum of its header does not match.")
+    if FORMAT_OF.get(compression_of(header)) != version:
+        raise StoreError(
+            f"{path} is compressed by {compression_of(header)!r}, unknown to this version in format {version}: "
+            f"it knows {', '.join(COMPRESSIONS)}. Update actiondiff."
+        )
     return header
+
+
+def compression_of(header: Mapping[str, Any]) -> str:
+    """How a store's features are compressed; format 1 does not tell, and they are not."""
+    return header.get("compression", "none")
 
 
 def header_checksum(header: Mapping[str, Any]) -> str:
@@ -323,7 +360,7 @@ def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(dump_json(dict(recipe)))
 
 
-def check_recipe(path: Path, header: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+def check_recipe(path: str | Place, header: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
     """Refuse to mix recipes, naming what differs.
 
     Raises:

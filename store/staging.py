@@ -1,10 +1,14 @@
-"""Where things are prepared: folders under ``.writing`` that no reader looks at, named after the process at work."""
+"""Where things are prepared: folders under ``.writing`` that no reader looks at, named after the process at work.
+
+For a store behind a URL that is a temporary folder of this machine.
+"""
 
 import fcntl
 import os
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -13,19 +17,25 @@ from types import TracebackType
 from typing import BinaryIO
 
 from actiondiff.store.errors import StoreBusy
+from actiondiff.store.places import Place
+from actiondiff.store.remote import RemotePath, withdraw
 
 STAGING = ".writing"
 SYNCS_AT_ONCE = 8
 
 
 @contextmanager
-def staged(store: Path, name: str) -> Iterator[Path]:
+def staged(store: Place, name: str) -> Iterator[Path]:
     """A new folder under ``.writing``; whatever is still there on leaving is removed.
 
     Args:
         store: the store's folder.
         name: unique, without dots.
     """
+    if not isinstance(store, Path):
+        with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
+            yield Path(here)
+        return
     folder = store / STAGING / _owned(name)
     try:
         _make(folder)
@@ -35,8 +45,10 @@ def staged(store: Path, name: str) -> Iterator[Path]:
         _remove_if_empty(folder.parent)
 
 
-def clear_staging(store: Path) -> None:
+def clear_staging(store: Place) -> None:
     """Remove what writers of this machine that no longer run left unfinished; other machines' are left alone."""
+    if not isinstance(store, Path):
+        return
     try:
         folders = list((store / STAGING).iterdir())
     except FileNotFoundError:
@@ -48,12 +60,17 @@ def clear_staging(store: Path) -> None:
 
 
 @contextmanager
-def only_one(store: Path) -> Iterator[None]:
+def only_one(store: Place) -> Iterator[None]:
     """No second process of this machine may put parts away meanwhile. A kill lets go; writers and readers need not ask.
+
+    Behind a URL there are no locks; two that merge the same parts lose nothing, but may do it twice.
 
     Raises:
         StoreBusy: where another one is at it.
     """
+    if not isinstance(store, Path):
+        yield
+        return
     descriptor = os.open(store, os.O_RDONLY)
     try:
         try:
@@ -67,12 +84,18 @@ def only_one(store: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def retire(store: Path, folders: Iterable[Path]) -> None:
-    """Take parts out of the store, each in one rename, and then away; mapped arrays of theirs can still be read."""
+def retire(store: Place, folders: Iterable[Place]) -> None:
+    """Take parts out of the store, each in one step, and then away; mapped arrays of theirs can still be read."""
+    if not isinstance(store, Path):
+        for folder in folders:
+            if isinstance(folder, RemotePath):
+                withdraw(folder)
+        return
     with staged(store, f"dead-{secrets.token_hex(4)}") as grave:
         for folder in folders:
             with suppress(FileNotFoundError):  # somebody else was faster
-                folder.rename(grave / folder.name)
+                if isinstance(folder, Path):
+                    folder.rename(grave / folder.name)
         fsync_folder(store / "parts")
 
 
@@ -117,9 +140,10 @@ def _fsync_and_close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make a folder's entries last."""
-    _fsync_and_close(os.open(folder, os.O_RDONLY))
+def fsync_folder(folder: Place) -> None:
+    """Make a folder's entries last; behind a URL, what was answered for lasts."""
+    if isinstance(folder, Path):
+        _fsync_and_close(os.open(folder, os.O_RDONLY))
 
 
 def _make(folder: Path) -> None:

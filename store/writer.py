@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from actiondiff import InputError
-from actiondiff.store.arrays import group_metadata, write_file
+from actiondiff.store.arrays import COMPRESSIONS, group_metadata, write_file
+from actiondiff.store.errors import telling_why
 from actiondiff.store.part import write_part
+from actiondiff.store.places import Place, names_in, place_of
 from actiondiff.store.reader import (
-    FORMAT_VERSION,
+    FORMAT_OF,
     as_json,
     check_recipe,
+    compression_of,
     header_checksum,
     read_header,
     recipe_fingerprint,
@@ -36,35 +40,39 @@ class StoreWriter:
     Use it as a context manager: on leaving, also by an error or Ctrl-C, the whole videos in hand become a part.
 
     Args:
-        path: the store's folder.
+        path: the store's folder, or its URL.
         recipe: everything that can change a feature's bytes, as JSON values.
         dtype: ``float16`` or ``float32``.
         part_bytes: a part is written when it holds this much,
         part_seconds: or when its first video is this old: the most work that a kill can undo.
         notice: what everyone who sees numbers made from the store should know.
+        compression: ``none`` or ``zstd``; None takes what the store has, and ``none`` for a new one.
 
     Raises:
         RecipeMismatch: where the store holds features of another recipe.
+        InputError: where it is compressed in another way.
+        StoreNotWritable: where the disk is full, or does not permit it; the store is as it was before.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Place,
         recipe: Mapping[str, Any],
         dtype: str = "float16",
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
         notice: str = "",
+        compression: str | None = None,
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise InputError(f"A store holds float16 or float32; got {dtype!r}.")
-        self.path = Path(path)
+        self.path = place_of(path)
         self._dtype, self._part_bytes, self._part_seconds = dtype, part_bytes, part_seconds
         self._videos: list[VideoFeatures] = []
         self._failures: dict[str, Failure] = {}
         self._bytes = 0
         self._since_seconds = time.monotonic()
-        create_store(self.path, recipe, notice)
+        self.compression = create_store(self.path, recipe, notice, compression)
         clear_staging(self.path)
 
     def add(self, video: VideoFeatures) -> None:
@@ -95,9 +103,11 @@ class StoreWriter:
         """Write what is in hand as a part; where that fails it stays in hand."""
         if not self._videos and not self._failures:
             return
-        write_part(self.path, self._videos, list(self._failures.values()), self._dtype)
-        self._videos, self._failures, self._bytes = [], {}, 0
-        fsync_folder(self.path / "parts")
+        failures = list(self._failures.values())
+        with telling_why(self.path):
+            write_part(self.path, self._videos, failures, self._dtype, compression=self.compression)
+            self._videos, self._failures, self._bytes = [], {}, 0
+            fsync_folder(self.path / "parts")
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -116,30 +126,50 @@ class StoreWriter:
             self.commit()
 
 
-def create_store(path: Path, recipe: Mapping[str, Any], notice: str = "") -> None:
+def create_store(path: Place, recipe: Mapping[str, Any], notice: str = "", compression: str | None = None) -> str:
     """Make an empty store, or check that the one there has this recipe.
 
+    Returns:
+        how the store is compressed.
+
     Raises:
-        RecipeMismatch: where it has another.
-        InputError: where ``path`` is something else than a store.
+        RecipeMismatch: where it has another recipe.
+        InputError: where ``path`` is something else than a store, or one that is compressed in another way.
     """
-    if not (path / "zarr.json").exists():
-        _check_vacant(path)
-        header: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "recipe": as_json(recipe),
-            "fingerprint": recipe_fingerprint(recipe),
-            "notice": notice,
-        }
-        header["crc32c"] = header_checksum(header)
-        (path / "parts").mkdir(parents=True, exist_ok=True)
-        _write_once(path, "parts/zarr.json", group_metadata({}))
-        _write_once(path, "zarr.json", group_metadata({"actiondiff": header}))
-        fsync_folder(path.parent)
-    check_recipe(path, read_header(path), recipe)
+    if compression is not None and compression not in COMPRESSIONS:
+        raise InputError(f"A store is compressed by {' or '.join(COMPRESSIONS)}; got {compression!r}.")
+    with telling_why(path, "No store was made."):
+        if not (path / "zarr.json").exists():
+            _check_vacant(path)
+            if isinstance(path, Path):
+                (path / "parts").mkdir(parents=True, exist_ok=True)
+            _write_once(path, "parts/zarr.json", group_metadata({}))
+            _write_once(path, "zarr.json", group_metadata({"actiondiff": _new_header(recipe, notice, compression)}))
+            fsync_folder(path.parent)
+    header = read_header(path)
+    check_recipe(path, header, recipe)
+    there = compression_of(header)
+    if compression not in (None, there):
+        raise InputError(
+            f"A store is compressed in one way, chosen when it is made. {path} has {there} (asked for: {compression}). "
+            "Leave it out, or give another --store."
+        )
+    return there
 
 
-def _check_vacant(path: Path) -> None:
+def _new_header(recipe: Mapping[str, Any], notice: str, compression: str | None) -> dict[str, Any]:
+    header: dict[str, Any] = {
+        "format_version": FORMAT_OF[compression or "none"],
+        "recipe": as_json(recipe),
+        "fingerprint": recipe_fingerprint(recipe),
+        "notice": notice,
+    }
+    if compression not in (None, "none"):
+        header["compression"] = compression
+    return header | {"crc32c": header_checksum(header)}
+
+
+def _check_vacant(path: Place) -> None:
     """Refuse a place where anything lies that is not of a store in the making, by this writer or another."""
     strangers = _names(path) - {"parts", STAGING, "zarr.json"} | _names(path / "parts") - {"zarr.json"}
     if strangers and not (path / "zarr.json").exists():  # asked again: another writer may have made it by now
@@ -148,18 +178,20 @@ def _check_vacant(path: Path) -> None:
         )
 
 
-def _names(folder: Path) -> set[str]:
+def _names(folder: Place) -> set[str]:
     try:
-        return {entry.name for entry in folder.iterdir()}
-    except FileNotFoundError:
-        return set()
+        return names_in(folder)
     except NotADirectoryError:
         return {folder.name}
 
 
-def _write_once(store: Path, name: str, content: bytes) -> None:
+def _write_once(store: Place, name: str, content: bytes) -> None:
     """Put a file there whole and for good, or leave the one that another writer put there first."""
     target = store / name
+    if not isinstance(target, Path):
+        with suppress(FileExistsError):
+            target.write_new(content)
+        return
     with staged(store, f"new-{secrets.token_hex(4)}") as folder:
         write_file(folder / target.name, [content])
         try:

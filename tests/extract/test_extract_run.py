@@ -178,7 +178,7 @@ class Slow(FakeBackbone):
         time.sleep(0.05)
         return super().window_features(window, keys)
 
-StoreWriter.__init__.__defaults__ = ("float16", 1, 600.0, "")  # every video is a part of its own
+StoreWriter.__init__.__defaults__ = ("float16", 1, 600.0, "", None)  # every video is a part of its own
 folder = Path({folder!r})
 print("ready", flush=True)
 extract(Manifest.read(folder / "manifest.csv"), folder / "s.zarr", Slow(), [FeatureKey(9, 20), FeatureKey(3, 5)])

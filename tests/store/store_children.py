@@ -16,7 +16,8 @@ from typing import Any
 
 from store_helpers import GRID, KEY, RECIPE, contents_of, draw_failure, draw_video
 
-from actiondiff.store import FeatureStore, StoreWriter, compact
+from actiondiff.store import FeatureStore, StoreWriter, compact, place_of
+from actiondiff.store.remote import RemotePath
 
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
 
@@ -171,7 +172,7 @@ def digest(store: FeatureStore) -> str:
     return found.hexdigest()
 
 
-def read_forked(folder: Path) -> dict[str, Any]:
+def read_forked(folder: str | Path) -> dict[str, Any]:
     """Forked readers with the parent's mapped arrays and without."""
     fresh, used = FeatureStore(folder), FeatureStore(folder)
     expected = digest(used)
@@ -196,6 +197,38 @@ def write_for_ever(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def kill_uploads(url: str) -> dict[str, Any]:
+    """One new store behind a URL for every object that a writer can be killed before."""
+    RemotePath(url).exists()  # loads the library, so that the children need not
+    step = 0
+    while True:
+        step += 1
+        if outcome(in_child(lambda step=step: upload_until_killed(f"{url}/{step:03d}.zarr", step))) == 0:
+            return {"killed": step - 1}
+
+
+def upload_until_killed(url: str, step: int) -> None:
+    """Write into a store, and SIGKILL oneself right before the object of this number."""
+    taken = 0
+
+    def count(real: Callable[..., None]) -> Callable[..., None]:
+        def counted(*args: Any) -> None:
+            nonlocal taken
+            taken += 1
+            if taken == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*args)
+
+        return counted
+
+    RemotePath.upload, RemotePath.write_new = count(RemotePath.upload), count(RemotePath.write_new)
+    with StoreWriter(url, RECIPE) as writer:
+        for name in "ab":
+            writer.add(draw_video(name))
+
+
 if __name__ == "__main__":
     os.fsync = lambda descriptor: None  # a process's death loses nothing that the system has been given
-    sys.stdout.write(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))) + "\n")
+    place = place_of(sys.argv[2])
+    what = place if isinstance(place, Path) else str(place)
+    sys.stdout.write(json.dumps(globals()[sys.argv[1]](what)) + "\n")

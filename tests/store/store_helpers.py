@@ -48,7 +48,7 @@ def contents_of(store: FeatureStore) -> Contents:
     """Every video at every key, as bytes, through the reader; each video's origins are checked on the way."""
     found = {}
     for video_id in store.video_ids:
-        drawn = draw_video(video_id)
+        drawn = draw_video(video_id, frames=1)
         assert store.source(video_id) == drawn.source
         frames = len(store.frame_index(video_id))
         for key in store.keys(video_id):

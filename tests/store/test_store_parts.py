@@ -11,7 +11,7 @@ import google_crc32c
 import pytest
 from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_failure, draw_video, files_of, parts_of
 
-from actiondiff.store import Failure, FeatureStore, StoreError, StoreWriter
+from actiondiff.store import Failure, FeatureStore, StoreError, StoreNotWritable, StoreWriter
 from actiondiff.store import arrays as arrays_module
 from actiondiff.store.part import Part, write_part
 
@@ -22,10 +22,6 @@ def store(tmp_path: Path) -> Path:
     with StoreWriter(path, RECIPE) as writer:
         writer.add(draw_video("first"))
     return path
-
-
-class NoSpace(OSError):
-    """A full disk, told from everything else that may go wrong."""
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
@@ -39,7 +35,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
             nonlocal taken
             taken += 1
             if taken == step:
-                raise NoSpace(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return real(*args, **options)
 
         monkeypatch.setattr(owner, name, counted)
@@ -59,13 +55,15 @@ def test_a_failure_at_every_step_of_writing_leaves_the_store_as_it_was_and_the_v
     writer = StoreWriter(store, RECIPE)
     for video in videos:
         writer.add(video)
-    before, step = files_of(store), 0
+    before, step, messages = files_of(store), 0, set[str]()
     while True:
         step += 1
         with monkeypatch.context() as patches:
             taken = fail_at(patches, step)
-            with suppress(NoSpace):
+            try:
                 writer.commit()
+            except StoreNotWritable as error:
+                messages.add(str(error))
             if taken() < step:
                 break
         now = files_of(store)
@@ -75,6 +73,8 @@ def test_a_failure_at_every_step_of_writing_leaves_the_store_as_it_was_and_the_v
             assert before.items() <= now.items()
             break
     assert step > 40
+    assert len(messages) == 1
+    assert "its disk is full. Free some space" in messages.pop()
     with writer:
         pass
     assert len(parts_of(store)) == 2

@@ -12,7 +12,7 @@ import pytest
 import store_children
 from store_helpers import GRID, RECIPE, contents_of, contents_told, draw_failure, draw_video, parts_of
 
-from actiondiff.store import FeatureStore, StoreNotFound, StoreWriter, VideoFeatures, verify
+from actiondiff.store import FeatureStore, StoreNotFound, StoreNotWritable, StoreWriter, VideoFeatures, verify
 
 
 def run_child(what: str, folder: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_a_writer_whose_staging_was_cleaned_though_it_lives_says_so_and_publishe
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StoreNotWritable, match="taken away by another process"):
         writer.commit()
     assert parts_of(path) == []
     writer.commit()

@@ -216,10 +216,10 @@ def test_a_recipe_may_be_given_with_tuples_and_in_any_order(path: Path) -> None:
 def test_a_store_of_a_newer_format_is_refused_by_reader_and_writer_and_stays(path: Path) -> None:
     StoreWriter(path, RECIPE)
     document = json.loads((path / "zarr.json").read_bytes())
-    document["attributes"]["actiondiff"] = {"format_version": 2, "anything": "else"}
+    document["attributes"]["actiondiff"] = {"format_version": 3, "anything": "else"}
     (path / "zarr.json").write_text(json.dumps(document))
     before = files_of(path)
-    with pytest.raises(StoreError, match="has format 2; this version of actiondiff reads format 1"):
+    with pytest.raises(StoreError, match="has format 3; this version of actiondiff reads format 1 and 2"):
         FeatureStore(path)
     with pytest.raises(StoreError, match="Update actiondiff"):
         StoreWriter(path, RECIPE)
