@@ -9,8 +9,9 @@ import click
 from actiondiff import ActionDiffError, __version__
 from actiondiff.commands.answering import BUG, EPILOG, INTERRUPTED, fail
 from actiondiff.commands.demo import demo, doctor
+from actiondiff.commands.evaluate import evaluate, predict
 from actiondiff.commands.extract import extract
-from actiondiff.commands.fit import evaluate, fit, predict
+from actiondiff.commands.fit import fit
 from actiondiff.commands.manifest import manifest
 from actiondiff.commands.store import store
 from actiondiff.commands.transfer import transfer
