@@ -14,6 +14,7 @@ from actiondiff.commands.extract import extract
 from actiondiff.commands.fit import fit
 from actiondiff.commands.manifest import manifest
 from actiondiff.commands.store import store
+from actiondiff.commands.sweep import sweep
 from actiondiff.commands.transfer import transfer
 
 
@@ -49,7 +50,7 @@ def cli() -> None:
     """
 
 
-for command in (manifest, extract, fit, evaluate, predict, transfer, store, demo, doctor):
+for command in (manifest, extract, fit, evaluate, predict, sweep, transfer, store, demo, doctor):
     cli.add_command(command)
 
 

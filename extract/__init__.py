@@ -29,6 +29,7 @@ _HOME_OF = {
     "make_plan": "planning",
     "Recipe": "recipe",
     "feature_keys": "request",
+    "parse_numbers": "request",
     "parse_size": "request",
     "spell_numbers": "request",
     "ExtractReport": "run",

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from actiondiff.heads.fitting import FitResult, fit
     from actiondiff.heads.matrix import TransferResult, TransferRow
     from actiondiff.heads.metrics import Metrics, Predictions, measure, write_predictions
-    from actiondiff.heads.models import HeadConfig, LinearHead, MLPHead, TransformerHead, build_head
+    from actiondiff.heads.models import AttentiveHead, HeadConfig, LinearHead, MLPHead, TransformerHead, build_head
     from actiondiff.heads.presets import PRESETS, FitConfig, configure
+    from actiondiff.heads.ragged import Ragged
     from actiondiff.heads.runs import Run, RunConfig, RunError
-    from actiondiff.heads.training import TrainedHead, score, train_head
+    from actiondiff.heads.sweep_table import SweepRow, SweepTable
+    from actiondiff.heads.sweeping import SweepResult, sweep
+    from actiondiff.heads.training import Placement, TrainedHead, score, train_head
     from actiondiff.heads.transferring import transfer
 
 _HOMES = {
@@ -23,16 +26,20 @@ _HOMES = {
     "fitting": ("FitResult", "fit"),
     "matrix": ("TransferResult", "TransferRow"),
     "metrics": ("Metrics", "Predictions", "measure", "write_predictions"),
-    "models": ("HeadConfig", "LinearHead", "MLPHead", "TransformerHead", "build_head"),
+    "models": ("AttentiveHead", "HeadConfig", "LinearHead", "MLPHead", "TransformerHead", "build_head"),
     "presets": ("PRESETS", "FitConfig", "configure"),
+    "ragged": ("Ragged",),
     "runs": ("Run", "RunConfig", "RunError"),
-    "training": ("TrainedHead", "score", "train_head"),
+    "sweep_table": ("SweepRow", "SweepTable"),
+    "sweeping": ("SweepResult", "sweep"),
+    "training": ("Placement", "TrainedHead", "score", "train_head"),
     "transferring": ("transfer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "PRESETS",
+    "AttentiveHead",
     "Batch",
     "Evaluation",
     "FitConfig",
@@ -42,10 +49,15 @@ __all__ = [
     "LinearHead",
     "MLPHead",
     "Metrics",
+    "Placement",
     "Predictions",
+    "Ragged",
     "Run",
     "RunConfig",
     "RunError",
+    "SweepResult",
+    "SweepRow",
+    "SweepTable",
     "TrainedHead",
     "TransferResult",
     "TransferRow",
@@ -61,6 +73,7 @@ __all__ = [
     "pad",
     "predict",
     "score",
+    "sweep",
     "train_head",
     "transfer",
     "write_predictions",

@@ -21,7 +21,9 @@ def stale_videos(store: FeatureStore, manifest: Manifest) -> dict[str, str]:
         return {}
     stale: dict[str, str] = {}
     for video in manifest:
-        if video.video_id in store and (why := _difference(store.source(video.video_id), manifest.source(video), video)):
+        if video.video_id in store and (
+            why := _difference(store.source(video.video_id), manifest.source(video), video)
+        ):
             stale[video.video_id] = why
     return stale
 
@@ -51,7 +53,9 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.is_file() else []
     frames = [file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES and file.name[0] != "."]
-    return sorted(frames, key=lambda file: ([(t, int(n or 0)) for t, n in re.findall(r"(\D*)(\d*)", file.name)], file.name))
+    return sorted(
+        frames, key=lambda file: ([(t, int(n or 0)) for t, n in re.findall(r"(\D*)(\d*)", file.name)], file.name)
+    )
 
 
 def _sha256(path: Path, files: list[Path]) -> str:

@@ -80,7 +80,11 @@ class FitConfig:
         for name, allowed in (("class_weights", CLASS_WEIGHTS), ("precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
-        counts = {"epochs": self.epochs, "batch_size": self.batch_size, "patience": 1 if self.patience is None else self.patience}
+        counts = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "patience": 1 if self.patience is None else self.patience,
+        }
         if wrong := {name: value for name, value in counts.items() if value < 1}:
             raise InputError(f"Epochs, batch size and patience are 1 or more; got {wrong}.")
         positive = ("weight_decay", "mixup", "warmup_epochs", "focal_alpha", "focal_gamma", "seed")

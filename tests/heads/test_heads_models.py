@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actiondiff import InputError
-from actiondiff.heads.batch import Batch, collate, pad
+from actiondiff.heads.batch import collate, pad
 from actiondiff.heads.models import HEADS, HeadConfig, Standardize, build_head, sinusoidal_positions
 
 CHANNELS, MAX_LENGTH = 8, 6
