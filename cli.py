@@ -15,6 +15,7 @@ from actiondiff.commands.fit import fit
 from actiondiff.commands.manifest import manifest
 from actiondiff.commands.report import report
 from actiondiff.commands.store import store
+from actiondiff.commands.sweep import sweep
 from actiondiff.commands.transfer import transfer
 
 
@@ -50,7 +51,7 @@ def cli() -> None:
     """
 
 
-for command in (manifest, extract, fit, evaluate, predict, transfer, report, store, demo, doctor):
+for command in (manifest, extract, fit, evaluate, predict, sweep, transfer, report, store, demo, doctor):
     cli.add_command(command)
 
 

@@ -4,7 +4,8 @@
 
 Draws the weights of svd-xt once (U-Net whole, VAE, image encoder, in bfloat16: about 4.5 GB in a temporary folder),
 then does what `actiondiff extract --weights FOLDER` does in a process of its own. Printed: seconds of loading and of
-the clip, peak memory, and how many of the U-Net's parameters were loaded. On a GPU also the share of its peak arithmetic rate.
+the clip, peak memory, and how many of the U-Net's parameters were loaded. On a GPU also the share of its peak
+arithmetic rate.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--weights", help="keep the weights there, or take those that lie there")
     parser.add_argument("--size", default="256x256")
     parser.add_argument("--layer", default="9")
-    parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

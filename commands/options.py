@@ -8,7 +8,8 @@ import click
 
 from actiondiff.commands.answering import remember_json
 
-HEADS = ("linear", "mlp", "transformer")
+PAPERS_HEADS = ("linear", "mlp", "transformer")
+HEADS = (*PAPERS_HEADS, "attentive")
 
 
 class StorePlace(click.ParamType):

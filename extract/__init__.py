@@ -37,6 +37,7 @@ _HOME_OF = {
     "backbone_of": "resampling",
     "compare_sample": "resampling",
     "feature_keys": "request",
+    "parse_numbers": "request",
     "parse_size": "request",
     "spell_numbers": "request",
     "ExtractReport": "run",

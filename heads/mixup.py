@@ -22,6 +22,12 @@ def mixup(batch: Batch, alpha: float, generator: np.random.Generator) -> Batch:
     return blend(batch, generator.permutation(len(batch)), weight)
 
 
+def epoch_draws(seed: int, epoch: int) -> tuple[np.random.Generator, int]:
+    """Where an epoch's blends are drawn from, and the seed of what torch draws in it, such as dropout."""
+    generator = np.random.default_rng([seed, 1, epoch])
+    return generator, int(generator.integers(2**62))
+
+
 def blend(batch: Batch, partners: np.ndarray, weight: float) -> Batch:
     """Each video times ``weight`` plus its partner times ``1 - weight``, labels likewise."""
     order = torch.from_numpy(partners).to(batch.features_BFC.device)

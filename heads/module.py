@@ -2,6 +2,7 @@
 
 # ruff: noqa: N806 - letters in names say the axes
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from actiondiff.heads.data import LabelledFeatures
 from actiondiff.heads.frame_linear import FrameLinear
 from actiondiff.heads.losses import Loss, build_loss, class_weights, probabilities
 from actiondiff.heads.metrics import Predictions, measure
-from actiondiff.heads.mixup import mixup
+from actiondiff.heads.mixup import epoch_draws, mixup
 from actiondiff.heads.models import Head
 from actiondiff.heads.presets import FitConfig
 from actiondiff.heads.ragged import Gatherer
@@ -25,12 +26,13 @@ from actiondiff.heads.schedule import lr_factor, warmup_length
 class HeadModule(pl.LightningModule):
     """Trains a head and remembers the weights of its best epoch.
 
-    Lightning hands it indices of videos; batches are gathered here, on the device. Updates are written out (Lightning's
-    manual optimisation), several a step of Lightning's: its hooks and its wrappers around optimiser and schedule cost
-    more than a small head's arithmetic. Whatever is random in an epoch follows from seed and epoch, so that a fit can go
-    on from the end of any epoch.
+    Lightning hands it indices of videos; batches are gathered here, on the device. Updates are written out
+    (Lightning's manual optimisation), several a step of Lightning's: its hooks and its wrappers around optimiser and
+    schedule cost more than a small head's arithmetic. Whatever is random in an epoch follows from seed and epoch, so
+    that a fit can go on from the end of any epoch.
 
-    With several processes (one batch a step then) each sees every batch whole, blends it alike, and trains on its share.
+    With several processes (one batch a step then) each sees every batch whole, blends it alike, and trains on its
+    share.
 
     Args:
         head: with fresh weights.
@@ -38,6 +40,7 @@ class HeadModule(pl.LightningModule):
         train: the training part.
         val: the validation part; without one the last epoch is the best.
         state: to go on from.
+        watch: told of every epoch's end.
 
     Attributes:
         best_epoch: counted from 1; the earliest of those with the highest validation metric.
@@ -52,11 +55,12 @@ class HeadModule(pl.LightningModule):
         train: LabelledFeatures,
         val: LabelledFeatures | None,
         state: FitState | None = None,
+        watch: Callable[["HeadModule"], None] = lambda module: None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.head, self.config, self._train, self._val = head, config, train, val
-        self._state = state
+        self._state, self._watch = state, watch
         self._best = float("-inf") if state is None else state.best_value
         self.best_epoch = 0 if state is None else state.best_epoch
         self.best_weights: dict[str, Tensor] = {} if state is None else state.best_weights
@@ -109,8 +113,8 @@ class HeadModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's random numbers; the head's dropout draws from torch's own."""
-        self._mixing = np.random.default_rng([self.config.seed, 1, self.epoch])
-        torch.manual_seed(int(self._mixing.integers(2**62)) + self.global_rank)
+        self._mixing, seed = epoch_draws(self.config.seed, self.epoch)
+        torch.manual_seed(seed + self.global_rank)
         self._layers = [layer for layer in self.head.modules() if isinstance(layer, FrameLinear)]
         self._optimizer = self.trainer.optimizers[0]
         self._plain = [
@@ -173,6 +177,9 @@ class HeadModule(pl.LightningModule):
             shown = {name: value for name, value in record.items() if isinstance(value, float)}
             shown["lr"] = self._optimizer.param_groups[0]["lr"]
             self.logger.log_metrics(shown, self.epoch)
+        self.trainer.train_dataloader.epoch = self.epoch  # type: ignore[union-attr]
+        if self.trainer.is_global_zero:
+            self._watch(self)
 
     @torch.no_grad()
     def _validated(self, val: LabelledFeatures) -> dict[str, Any]:
@@ -218,10 +225,9 @@ class HeadModule(pl.LightningModule):
         """What another process has come to."""
         self.best_weights, self.best_epoch, self.history = state.best_weights, state.best_epoch, list(state.history)
 
-    def release(self) -> None:
+    def release(self, trainer: pl.Trainer) -> None:
         """Let go of what takes memory: trainer and module hold each other, so it would stay until Python looks."""
-        self.trainer.strategy.optimizers = []
-        self.trainer.strategy.lr_scheduler_configs = []
+        trainer.strategy.optimizers = []
         self.head.zero_grad(set_to_none=True)
         self.best_weights = {}
         for name in ("_optimizer", "_gather", "_gather_val", "_targets_NK", "_plain", "_layers", "_loss"):

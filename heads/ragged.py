@@ -94,7 +94,7 @@ class Gatherer:
     The rows are put on the device once where they fit; else each batch's are taken from where they lie and sent.
 
     Args:
-        videos: one set of rows, or several of the same videos (other layers and timesteps), each with a batch of its own.
+        videos: one set of rows, or several of the same videos (other layers and timesteps), each with its own batch.
         device: where batches are wanted.
     """
 
@@ -111,25 +111,29 @@ class Gatherer:
         self._rows = rows if stays else [each.to(self._device) for each in rows]
 
     def batch(
-        self, indices: Int64[np.ndarray, " batch"], max_length: int | None = None, change: Rows | None = None
+        self,
+        indices: Int64[np.ndarray, " batch"],
+        max_length: int | None = None,
+        change: Rows | Sequence[Rows] | None = None,
     ) -> tuple[Float[Tensor, "*sets batch frames channels"], Bool[Tensor, "batch frames"]]:
         """Features of some videos, float32, zeros behind the shorter ones, and the mask that is True on real frames.
 
         Args:
             indices: which videos.
             max_length: frames beyond this many are dropped.
-            change: applied to the real rows, such as standardisation.
+            change: applied to the real rows, such as standardisation; one for all sets or one for each.
         """
+        changes = [change] * len(self._rows) if change is None or callable(change) else change
         lengths_B = self.lengths_N[indices]
         if max_length is not None:
             lengths_B = np.minimum(lengths_B, max_length)
         longest, frame = int(lengths_B.max()), frame_numbers(lengths_B)
         places = torch.from_numpy(np.repeat(np.arange(len(indices)) * longest, lengths_B) + frame).to(self._device)
         padded = torch.zeros(len(self._rows), len(indices) * longest, self.channels, device=self._device)
-        for own, rows, starts_N in zip(padded, self._rows, self._starts_N, strict=True):
+        for own, rows, starts_N, made in zip(padded, self._rows, self._starts_N, changes, strict=True):
             taken = torch.from_numpy(np.repeat(starts_N[indices], lengths_B) + frame).to(rows.device)
             found = rows.index_select(0, taken).to(self._device, torch.float32)
-            own.index_copy_(0, places, found if change is None else change(found))
+            own.index_copy_(0, places, found if made is None else made(found))
         shape = (len(indices), longest, self.channels)
         mask_BF = torch.from_numpy(np.arange(longest) < lengths_B[:, None]).to(self._device)
         return padded.view(*([] if self._alone else [len(self._rows)]), *shape), mask_BF

@@ -114,16 +114,20 @@ def train_head(
         head = build_head(config.head_config(train.channels, len(train.classes), config.max_length or 1))
         if head.standardize is not None and state is None:
             head.standardize.measure(train.ragged, config.max_length)
-        module = HeadModule(head, config, train, val, state)
-        if not _is_over(module):
-            hand_over = Checkpoint(Path(folder) / "trained", {}) if placement.devices > 1 else None
-            callbacks = [_Watch(progress, checkpoint, hand_over)]
-            _fit(_trainer(config, placement, device, module.epoch, logs, callbacks), module)
-            if hand_over and hand_over.path.exists():
-                module.take(FitState.load(hand_over.path, {}))
+        spawns = placement.devices > 1 and placement.strategy in ("auto", "ddp_spawn")
+        hand_over = Checkpoint(Path(folder) / "trained", {}, every_seconds=0.0) if spawns else None
+        watch = _Watch(None if spawns else progress, checkpoint, hand_over)
+        module = HeadModule(head, config, train, val, state, watch)
+        is_over = _is_over(module)
+        if not is_over:
+            trainer = _trainer(config, placement, device, module.epoch, logs)
+            _fit(trainer, module)
+        if hand_over and hand_over.path.exists():
+            module.take(FitState.load(hand_over.path, {}))
     head.load_state_dict(module.best_weights)
     best_epoch, history = module.best_epoch, tuple(module.history)
-    module.release()
+    if not is_over:
+        module.release(trainer)
     return TrainedHead(head.cpu().eval(), config, best_epoch, history)
 
 
@@ -182,31 +186,23 @@ def pick_device(device: str) -> str:
     return device
 
 
-class _Watch(pl.Callback):
-    """After every epoch: the order's next one, the state on disk, and word of how far it is."""
+@dataclass(frozen=True)
+class _Watch:
+    """After every epoch: the state on disk, and word of how far it is."""
 
-    def __init__(self, progress: Progress | None, checkpoint: Checkpoint | None, hand_over: Checkpoint | None) -> None:
-        self._progress, self._checkpoint, self._hand_over = progress, checkpoint, hand_over
+    progress: Progress | None
+    checkpoint: Checkpoint | None
+    hand_over: Checkpoint | None
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning calls this."""
-        assert isinstance(pl_module, HeadModule)
-        trainer.train_dataloader.epoch = pl_module.epoch
-        if trainer.is_global_zero and self._checkpoint is not None and self._checkpoint.is_due:
-            self._checkpoint.save(pl_module.state())
-        if trainer.is_global_zero and self._progress is not None:
-            self._progress(pl_module.epoch, pl_module.config.epochs)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the result where the process that started this one finds it."""
-        assert isinstance(pl_module, HeadModule)
-        if trainer.is_global_zero and self._hand_over is not None:
-            self._hand_over.save(pl_module.state())
+    def __call__(self, module: HeadModule) -> None:
+        for checkpoint in (self.checkpoint, self.hand_over):
+            if checkpoint is not None and checkpoint.is_due:
+                checkpoint.save(module.state())
+        if self.progress is not None:
+            self.progress(module.epoch, module.config.epochs)
 
 
-def _trainer(
-    config: FitConfig, place: Placement, device: str, epoch: int, logs: Path | None, callbacks: list[_Watch]
-) -> pl.Trainer:
+def _trainer(config: FitConfig, place: Placement, device: str, epoch: int, logs: Path | None) -> pl.Trainer:
     several = place.devices > 1
     number = int(device.partition(":")[2] or 0)
     return pl.Trainer(
@@ -216,7 +212,6 @@ def _trainer(
         strategy="ddp_spawn" if several and place.strategy == "auto" else place.strategy,
         precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
         logger=False if logs is None else TensorBoardLogger(logs, name="", version="", default_hp_metric=False),
-        callbacks=list(callbacks),
         use_distributed_sampler=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,

@@ -70,14 +70,13 @@ def test_every_frame_attends_to_all_labels_and_keeps_the_middle_frames_image(tow
     settings = {"window": 4, "size_hw": (64, 96), "device": "cpu"}
     backbone = load_backbone("svd-tiny", condition="text", labels=LABELS, text_weights=folder, **settings)
     pixels = torch.rand(4, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    window = Window(pixels, np.arange(4), np.zeros(4))
     with torch.inference_mode():
-        latents = backbone._encode(pixels)
-        tokens, image_latents = backbone._condition(pixels, latents)
-    assert torch.equal(tokens, oracle(tower[0])[None].expand(4, -1, -1))
-    assert torch.equal(image_latents, latents[2:3].expand(4, -1, -1, -1))
+        [encoded] = backbone._encode_windows([window])
+    assert torch.equal(encoded.embedding, oracle(tower[0])[None].expand(4, -1, -1))
+    assert torch.equal(encoded.image_latents, encoded.latents[2:3].expand(4, -1, -1, -1))
     assert backbone._modules.image_encoder is None, "pictures are not embedded, so the image encoder is not loaded"
 
-    window = Window(pixels, np.arange(4), np.zeros(4))
     features = backbone.features([window], [KEY])[0][KEY]
     middle = load_backbone("svd-tiny", **settings).features([window], [KEY])[0][KEY]
     other = load_backbone("svd-tiny", condition="text", labels=LABELS[:1], text_weights=folder, **settings)
