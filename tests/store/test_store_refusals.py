@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_the_store_as_it_was_and_the_videos_in_hand_until_the
     before, writer = files_of(path), StoreWriter(path, RECIPE)
     ballast.write_bytes(bytes(1_500_000))
     writer.add(large("late"))
-    with pytest.raises(StoreNotWritable, match="its disk is full. Free some space") as caught:
+    with pytest.raises(StoreNotWritable, match=r"its disk is full\. Free some space") as caught:
         writer.commit()
     assert "[Errno" not in str(caught.value)
     assert str(path) in str(caught.value)
@@ -139,7 +139,7 @@ def test_no_permission_to_write_is_told_and_what_may_be_read_is_read(closed: Pat
 @pytest.mark.parametrize("what", ["zarr.json", "parts"])
 def test_no_permission_to_read_is_told(closed: Path, what: str) -> None:
     (closed / what).chmod(0)
-    with nobody(), pytest.raises(StoreNotReadable, match="no permission to. Ask for it"):
+    with nobody(), pytest.raises(StoreNotReadable, match=r"no permission to\. Ask for it"):
         FeatureStore(closed)
     (closed / what).chmod(0o755)
 
