@@ -63,7 +63,8 @@ class Cache:
         if (found := self.find(name)) is not None or size_bytes > self.limit_bytes:
             return found
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with keeping():
+                self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked(f".lock-{zlib.crc32(name.encode()) % LOCKS}"):
                 if (found := self.find(name)) is None:
                     self._fetch(self.folder / name, size_bytes, fetch)
@@ -86,6 +87,7 @@ class Cache:
                 with keeping():
                     file.flush()
                     os.fsync(file.fileno())
+                with self._locked(".size"), keeping():  # so that whoever counts sees it under one name
                     begun.rename(target)
         finally:
             begun.unlink(missing_ok=True)
@@ -97,6 +99,8 @@ class Cache:
             used = int(told) if told.isdigit() else self.limit_bytes
             if used + size_bytes > self.limit_bytes:
                 used = self._drop_oldest(int((self.limit_bytes - size_bytes) * ROOM_TO))
+            if used + size_bytes > self.limit_bytes:
+                raise CannotKeep("So much is being fetched at this moment that there is no room.")
             count.seek(0)
             count.truncate()
             count.write(str(used + size_bytes).encode())

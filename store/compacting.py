@@ -17,13 +17,10 @@ from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part, write_part
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import compression_of, maps_at_most, read_header
-from actiondiff.store.records import Failure, FeatureKey, VideoFeatures
+from actiondiff.store.records import Failure, VideoFeatures
 from actiondiff.store.remote import RemotePath, clear_broken_off
 from actiondiff.store.staging import clear_staging, fsync_folder, only_one, retire
 from actiondiff.store.writer import PART_BYTES
-
-Kind = tuple[tuple[FeatureKey, ...], tuple[int, ...], str]
-"""What parts must share to be merged: keys, channels of each layer, dtype."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Compaction:
 
 
 def compact(path: str | Place, part_bytes: int = PART_BYTES) -> Compaction:
-    """Merge parts that are smaller than half of ``part_bytes`` and have the same keys.
+    """Merge parts that are smaller than half of ``part_bytes`` and have the same keys, then those of the same videos.
 
     Readers and writers go on meanwhile. A part is checked against its checksums before it is merged: damage is never
     given a new checksum.
@@ -80,43 +77,87 @@ def compact(path: str | Place, part_bytes: int = PART_BYTES) -> Compaction:
     """
     path = place_of(path)
     compression = compression_of(read_header(path))
+    merged: dict[str, tuple[str, ...]] = {}
+    damaged: set[str] = set()
     with telling_why(path), only_one(path):
         clear_staging(path)
         if isinstance(path, RemotePath):
             clear_broken_off(path / "parts")
-        index = look(path / "parts", {}) or Index({})
-        live = {part.folder.name for part in index.parts}
-        left_over = [part.folder for name, part in index.opened.items() if name not in live]
-        if left_over:  # a merge was killed before they went
-            retire(path, left_over)
-        merged: dict[str, tuple[str, ...]] = {}
-        damaged: list[str] = []
-        for kind, parts in _by_kind(index, damaged).items():
-            for group in _groups(parts, part_bytes, maps_at_most() // max(1, len(kind[1]))):
+        before = _without_left_overs(path)
+        index = before
+        for sorting in (_by_kind, _by_videos):
+            for group in sorting(_small(index, part_bytes, damaged), part_bytes):
                 whole = [part for part in group if not part_damages(path, part.folder.name)]
-                damaged += [part.folder.name for part in group if part not in whole]
+                damaged |= {part.folder.name for part in group if part not in whole}
                 if len(whole) > 1:
-                    merged[_merge(path, index, whole, kind, compression)] = tuple(part.folder.name for part in whole)
-    after = len(index.parts) - sum(map(len, merged.values())) + len(merged)
-    return Compaction(path, len(index.parts), after, merged, tuple(sorted(damaged)))
+                    merged[_merge(path, index, whole, compression)] = tuple(part.folder.name for part in whole)
+            index = look(path / "parts", index.opened) or index
+    replaced = {name for names in merged.values() for name in names}
+    last = {name: names for name, names in merged.items() if name not in replaced}
+    after = len(before.parts) - sum(map(len, merged.values())) + len(merged)
+    return Compaction(path, len(before.parts), after, _unfolded(last, merged), tuple(sorted(damaged)))
 
 
-def _by_kind(index: Index, damaged: list[str]) -> dict[Kind, list[tuple[Part, int]]]:
-    """Parts that could be merged with each other, with the bytes of their features."""
-    kinds: dict[Kind, list[tuple[Part, int]]] = defaultdict(list)
+def _unfolded(last: dict[str, tuple[str, ...]], merged: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """What was merged twice, told as if it had been at once."""
+    return {name: tuple(old for part in parts for old in merged.get(part, (part,))) for name, parts in last.items()}
+
+
+def _without_left_overs(path: Place) -> Index:
+    """The index, after putting away what a merge that was killed had left."""
+    index = look(path / "parts", {}) or Index({})
+    live = {part.folder.name for part in index.parts}
+    left_over = [part.folder for name, part in index.opened.items() if name not in live]
+    if left_over:
+        retire(path, left_over)
+    return index
+
+
+@dataclass(frozen=True)
+class _Small:
+    """A part that may be merged: the channels of each of its layers, the dtype, the bytes of its features."""
+
+    part: Part
+    channels: dict[int, int]
+    dtype: str
+    size_bytes: int
+
+
+def _small(index: Index, part_bytes: int, damaged: set[str]) -> list[_Small]:
+    found = []
     for part in index.parts:
         try:
             files = {layer: part.file(layer) for layer in sorted({key.layer for key in part.keys})}
         except (StoreError, OSError):
-            damaged.append(part.folder.name)
-            continue
-        if _differs_elsewhere(index, part):
+            damaged.add(part.folder.name)
             continue
         size_bytes = sum(int(np.prod(file.shard)) * file.dtype.itemsize for file in files.values())
-        channels = tuple(file.shard[2] for file in files.values())
+        if 2 * size_bytes >= part_bytes or _differs_elsewhere(index, part):
+            continue
         dtype = next((file.dtype.name for file in files.values()), "float16")
-        kinds[tuple(sorted(part.keys)), channels, dtype].append((part, size_bytes))
-    return kinds
+        found.append(_Small(part, {layer: file.shard[2] for layer, file in files.items()}, dtype, size_bytes))
+    return found
+
+
+def _by_kind(parts: Sequence[_Small], part_bytes: int) -> list[list[Part]]:
+    """Parts that have the same keys and as many channels at each: their videos go behind one another."""
+    kinds: dict[Any, list[_Small]] = defaultdict(list)
+    for small in parts:
+        kinds[small.part.keys, tuple(small.channels.items()), small.dtype].append(small)
+    return [group for kind in kinds.values() for group in _groups(kind, part_bytes)]
+
+
+def _by_videos(parts: Sequence[_Small], part_bytes: int) -> list[list[Part]]:
+    """Parts that have the same videos: their keys go beside one another, as if they had been extracted at once."""
+    kinds: dict[Any, list[_Small]] = defaultdict(list)
+    channels: dict[Any, dict[int, int]] = defaultdict(dict)
+    for small in parts:
+        kind = frozenset(small.part.video_ids), small.dtype
+        known = channels[kind]
+        if small.part.video_ids and all(known.get(layer, n) == n for layer, n in small.channels.items()):
+            known.update(small.channels)
+            kinds[kind].append(small)
+    return [group for kind in kinds.values() for group in _groups(kind, part_bytes)]
 
 
 def _differs_elsewhere(index: Index, part: Part) -> bool:
@@ -135,37 +176,37 @@ def _origin(part: Part, position: int) -> tuple[Any, ...]:
     return part.source(position), part.frame_index[rows].tobytes(), part.pts_seconds[rows].tobytes()
 
 
-def _groups(parts: Sequence[tuple[Part, int]], part_bytes: int, at_most: int) -> list[list[Part]]:
+def _groups(parts: Sequence[_Small], part_bytes: int) -> list[list[Part]]:
     """Small parts in their order, as many together as fit and may be mapped at once."""
     groups: list[list[Part]] = []
-    room = -1
-    for part, size_bytes in parts:
-        if 2 * size_bytes >= part_bytes:
-            continue
-        if size_bytes > room or len(groups[-1]) >= max(2, at_most):
+    room = maps = -1
+    for small in parts:
+        if small.size_bytes > room or (maps < len(small.channels) and len(groups[-1]) > 1):
             groups.append([])
-            room = part_bytes
-        groups[-1].append(part)
-        room -= size_bytes
+            room, maps = part_bytes, maps_at_most()
+        groups[-1].append(small.part)
+        room -= small.size_bytes
+        maps -= len(small.channels)
     return [group for group in groups if len(group) > 1]
 
 
-def _merge(path: Place, index: Index, parts: Sequence[Part], kind: Kind, compression: str) -> str:
-    keys, _, dtype = kind
+def _merge(path: Place, index: Index, parts: Sequence[Part], compression: str) -> str:
     videos: dict[str, VideoFeatures] = {}
     for part in parts:
-        views = {key: part.features(key) for key in keys}
+        views = {key: part.features(key) for key in part.keys}
         for position, video_id in enumerate(part.video_ids):
-            if video_id not in videos:  # two writers did the same work: the first counts
-                rows = part.rows(position)
-                features = {key: view[rows] for key, view in views.items()}
+            rows = part.rows(position)
+            known = videos[video_id].features if video_id in videos else {}
+            new = {key: view[rows] for key, view in views.items() if key not in known}
+            if new:  # where two writers did the same work the first counts
                 origin = part.source(position), part.frame_index[rows], part.pts_seconds[rows]
-                videos[video_id] = VideoFeatures(video_id, *origin, features)
+                videos[video_id] = VideoFeatures(video_id, *origin, {**known, **new})
+    dtypes = {array.dtype.name for video in videos.values() for array in video.features.values()}
     name = write_part(
         path,
         list(videos.values()),
         _failures(index, parts, videos.keys()),
-        dtype,
+        min(dtypes, default="float16"),
         supersedes=[part.folder.name for part in parts],
         compression=compression,
     )

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 from store_helpers import GRID, KEY, RECIPE, contents_of, draw_failure, draw_video
 
-from actiondiff.store import FeatureStore, StoreWriter, compact, place_of
+from actiondiff.store import FeatureStore, StoreWriter, compact, place_of, verify
 from actiondiff.store.remote import RemotePath
 
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
@@ -48,7 +49,7 @@ def write_everything(store: Path) -> None:
 
 
 def kill_at_step(store: Path, step: int) -> Callable[[], None]:
-    """Write, and SIGKILL oneself right before the file operation of this number."""
+    """Write, and SIGKILL oneself right before the step of this number: a file operation, a piece of a file, a flush."""
 
     return killing_itself(store, step, lambda: write_everything(store))
 
@@ -69,6 +70,12 @@ def killing_itself(store: Path, step: int, what: Callable[[], object]) -> Callab
             if event in FILE_EVENTS and str(store) in str(args[0]):
                 count()
 
+        def extend(checksum: int, piece: bytes) -> int:
+            if sys._getframe(1).f_code.co_name == "write_file":
+                count()  # a file in the middle: the piece before this sum is written, or still in its buffer
+            return summed(checksum, piece)
+
+        summed, google_crc32c.extend = google_crc32c.extend, extend
         os.fsync = lambda descriptor: count()
         sys.addaudithook(hear)
         what()
@@ -97,6 +104,21 @@ def kill_merges(folder: Path) -> dict[str, Any]:
                     writer.fail(draw_failure("broken"))
                 writer.add(draw_video(name))
         if outcome(in_child(killing_itself(path, step, lambda path=path: compact(path)))) == 0:
+            return {"killed": step - 1}
+
+
+def kill_drops(folder: Path) -> dict[str, Any]:
+    """One new store with two damaged parts for every step that putting them away can be killed at."""
+    step = 0
+    while True:
+        step += 1
+        path = folder / f"{step:03d}.zarr"
+        for name in "abc":
+            with StoreWriter(path, RECIPE) as writer:
+                writer.add(draw_video(name))
+        for part in sorted((path / "parts").glob("part-*"))[:2]:
+            (part / "frame_index/c/0").unlink()
+        if outcome(in_child(killing_itself(path, step, lambda path=path: verify(path, drop_damaged=True)))) == 0:
             return {"killed": step - 1}
 
 

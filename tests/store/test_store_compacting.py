@@ -182,3 +182,27 @@ def test_a_kill_before_any_file_operation_of_a_merge_loses_and_doubles_nothing(t
             assert not (path / ".writing").exists()
     assert seen >= {(3, 3), (4, 1), (1, 1)}
     assert store.keys() == (KEY,)
+
+
+def test_layers_that_were_added_later_go_beside_the_first_ones(tmp_path: Path) -> None:
+    path = tmp_path / "features.zarr"
+    for keys in ((KEY,), GRID[:2], GRID[2:4]):
+        write_each(path, [draw_video(name, keys) for name in "abc"])
+    old = [part.name for part in parts_of(path)]
+    reader = FeatureStore(path)
+    result = compact(path)
+    [part] = parts_of(path)
+    assert (result.parts_before, result.parts_after) == (9, 1)
+    assert {name: sorted(names) for name, names in result.merged.items()} == {part.name: old}
+    told = contents_told([draw_video(name, (KEY, *GRID[:4])) for name in "abc"])
+    for store in (reader, FeatureStore(path)):
+        assert contents_of(store) == told
+    assert verify(path).good
+    assert compact(path).merged == {}
+
+
+def test_parts_that_share_only_some_videos_stay_beside_one_another(tmp_path: Path) -> None:
+    path = tmp_path / "features.zarr"
+    write_each(path, [draw_video("a"), draw_video("b"), draw_video("a", GRID)])
+    assert compact(path).parts_after == 2
+    assert contents_of(FeatureStore(path)) == contents_told([draw_video("a", (KEY, *GRID)), draw_video("b")])

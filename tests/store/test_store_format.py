@@ -11,9 +11,10 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 import pytest
+import zstandard
 from store_helpers import files_of
 
-from actiondiff.store import FeatureKey, FeatureStore, StoreWriter
+from actiondiff.store import FeatureKey, FeatureStore, StoreWriter, verify
 
 FIXTURES = Path(__file__).with_name("fixtures")
 sys.path.insert(0, str(FIXTURES))
@@ -47,6 +48,25 @@ def test_the_fixture_of_format_1_reads_as_its_known_values() -> None:
     ]
 
 
+@pytest.mark.parametrize(("name", "parts", "compression"), [("format_1_compacted", 1, "none"), ("format_2", 4, "zstd")])
+def test_the_fixtures_of_a_merged_store_and_of_format_2_read_as_their_known_values(
+    name: str, parts: int, compression: str
+) -> None:
+    path = FIXTURES / f"{name}.zarr"
+    store = FeatureStore(path)
+    assert (store.recipe, store.compression, len(store.parts)) == (made.RECIPE, compression, parts)
+    assert store.video_ids == ("lawn/hug", "lawn/push")
+    assert store.failures == {"broken": made.FAILURE}
+    for video_id in store.video_ids:
+        assert store.keys(video_id) == tuple(sorted(FeatureKey(*key) for key in FIRST + LATER))
+        assert store.source(video_id) == made.SOURCES[video_id]
+        np.testing.assert_array_equal(store.frame_index(video_id), np.arange(made.FRAMES[video_id]) * 4)
+        for layer, timestep in FIRST + LATER:
+            read = store.read(video_id, layer=layer, timestep=timestep)
+            np.testing.assert_array_equal(read, made.values(video_id, layer, timestep))
+    assert verify(path).good
+
+
 def test_the_fixture_can_be_written_on(tmp_path: Path) -> None:
     shutil.copytree(STORE, tmp_path / "copy.zarr")
     before = files_of(STORE)
@@ -78,9 +98,10 @@ def without_part_ids(store: Path) -> Iterator[tuple[str, bytes | None]]:
 
 
 def read_by_the_readme(store: Path, video_id: str, layer: int, timestep: int) -> list[list[float]]:
-    """With nothing but JSON, a CRC and seeking in files, as a reader in another language would."""
+    """With nothing but JSON, a CRC, zstd and seeking in files, as a reader in another language would."""
     header = json.loads((store / "zarr.json").read_bytes())["attributes"]["actiondiff"]
-    assert header["format_version"] == 1
+    packed = header.get("compression") == "zstd"
+    assert header["format_version"] == 1 + packed
     for part in sorted(entry for entry in (store / "parts").iterdir() if entry.name.startswith("part-")):
         index = json.loads((part / "zarr.json").read_bytes())["attributes"]
         told = index.pop("crc32c")
@@ -98,10 +119,24 @@ def read_by_the_readme(store: Path, video_id: str, layer: int, timestep: int) ->
         content = (folder / "c/0/0/0").read_bytes()
         assert index["files"][f"layer_{layer:02d}/c/0/0/0"] == [len(content), f"{google_crc32c.value(content):08x}"]
         row_bytes = 2 * channels
+        if packed:
+            chunk_rows = array["codecs"][0]["configuration"]["chunk_shape"][1]
+            chunks = len(array["attributes"]["timesteps"]) * padded_rows // chunk_rows
+            index = struct.unpack_from(f"<{2 * chunks}Q", content, len(content) - 16 * chunks - 4)
+            frames = [content[index[2 * n] : index[2 * n] + index[2 * n + 1]] for n in range(chunks)]
+            content = b"".join(zstandard.decompress(frame) for frame in frames)
         first = (place * padded_rows + start) * row_bytes
         numbers = struct.unpack_from(f"<{(stop - start) * channels}e", content, first)
         return [list(numbers[i : i + channels]) for i in range(0, len(numbers), channels)]
     raise KeyError(video_id)
+
+
+@pytest.mark.parametrize("name", ["format_1_compacted", "format_2"])
+def test_a_reader_that_knows_the_readme_alone_reads_the_other_fixtures_too(name: str) -> None:
+    for video_id in ("lawn/push", "lawn/hug"):
+        for layer, timestep in FIRST + LATER:
+            read = read_by_the_readme(FIXTURES / f"{name}.zarr", video_id, layer, timestep)
+            assert read == made.values(video_id, layer, timestep).tolist()
 
 
 @pytest.mark.parametrize("video_id", KEYS)

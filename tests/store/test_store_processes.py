@@ -21,11 +21,11 @@ def run_child(what: str, folder: Path) -> dict[str, Any]:
     return {**json.loads(done.stdout), "stderr": done.stderr}
 
 
-def test_a_writer_killed_before_any_file_operation_leaves_whole_videos_and_the_next_one_completes_the_store(
+def test_a_writer_killed_at_any_step_leaves_whole_videos_and_the_next_one_completes_the_store(
     tmp_path: Path,
 ) -> None:
     killed = run_child("kill_everywhere", tmp_path)["killed"]
-    assert killed > 60
+    assert killed > 120
     first, second = [draw_video("a"), draw_video("b")], [draw_video("a", GRID[:2])]
     states = ({}, contents_told(first), contents_told([*first, *second]))
     seen, staged = Counter[str](), 0
@@ -39,22 +39,39 @@ def test_a_writer_killed_before_any_file_operation_leaves_whole_videos_and_the_n
             found = contents_of(store)
             assert found in states
             assert ("broken" in store.failures) == bool(found)
+            assert verify(path).good
             seen[f"{len(found)} arrays"] += 1
         staged += (path / ".writing").exists()
         with StoreWriter(path, RECIPE) as writer:
             assert not (path / ".writing").exists(), "the dead writer's staging is still there"
-            if step % 8 == 0:
-                there = FeatureStore(path)
-                for video in (*first, *second):
-                    if there.missing(video.video_id, list(video.features)):
-                        writer.add(video)
-        assert step % 8 or contents_of(FeatureStore(path)) == states[-1]
+            there = FeatureStore(path)
+            for video in (*first, *second):
+                if there.missing(video.video_id, list(video.features)):
+                    writer.add(video)
+        assert contents_of(FeatureStore(path)) == states[-1]
         assert sorted(entry.name for entry in path.iterdir()) == ["parts", "zarr.json"]
         assert sorted(entry.name for entry in (path / "parts").iterdir() if not entry.name.startswith("part-")) == [
             "zarr.json"
         ]
     assert set(seen) == {"no store", "0 arrays", "2 arrays", "4 arrays"}
     assert staged > 40
+
+
+def test_putting_damaged_parts_away_can_be_killed_at_any_step_and_done_again(tmp_path: Path) -> None:
+    killed = run_child("kill_drops", tmp_path)["killed"]
+    assert killed > 20
+    for step in range(1, killed + 1):
+        path = tmp_path / f"{step:03d}.zarr"
+        verify(path, drop_damaged=True)
+        with StoreWriter(path, RECIPE) as writer:
+            there = FeatureStore(path)
+            assert "c" in there
+            for name in "ab":
+                if name not in there:
+                    writer.add(draw_video(name))
+        assert verify(path).good
+        assert contents_of(FeatureStore(path)) == contents_told([draw_video(name) for name in "abc"])
+        assert not (path / ".writing").exists()
 
 
 @pytest.mark.parametrize("commits", [1, 5])

@@ -24,9 +24,9 @@ class StoreBesideDict(RuleBasedStateMachine):
         self.stored: Contents = {}
         self.failed: set[str] = set()
 
-    @initialize()
-    def open(self) -> None:
-        StoreWriter(self.path, RECIPE)
+    @initialize(compression=st.sampled_from(["none", "zstd"]))
+    def open(self, compression: str) -> None:
+        StoreWriter(self.path, RECIPE, compression=compression)
         self.reader = FeatureStore(self.path)
 
     @rule(drawn=st.lists(st.tuples(names, key_sets), min_size=1, max_size=3), failing=st.none() | names)
@@ -80,7 +80,7 @@ class StoreBesideDict(RuleBasedStateMachine):
     def go_out_and_come_back(self) -> None:
         out, again = self.folder / "f.h5", self.folder / "again.zarr"
         export_hdf5(self.path, out)
-        import_features(out, again)
+        import_features(out, again, compression=FeatureStore(self.path).compression)
         shutil.rmtree(self.path)
         again.rename(self.path)
         out.unlink()
