@@ -29,7 +29,9 @@ class Commands(click.Group):
         except (ActionDiffError, OSError) as error:
             fail(ctx, error)
         except KeyboardInterrupt:
-            click.echo("Interrupted. What was whole is kept: run extract again and it goes on from there.", err=True)
+            click.echo(
+                "Interrupted. What was whole is kept: extract and sweep go on from there, fit with --resume.", err=True
+            )
             ctx.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -25,9 +25,10 @@ class FrameLinear(nn.Linear):
     def forward(self, x_BFC: Float[Tensor, "batch frames channels"]) -> Float[Tensor, "batch outputs"]:
         """Outputs for videos of any number of frames up to the layer's."""
         x_BD = x_BFC.flatten(1)
+        if torch.is_grad_enabled():
+            self._used = max(self._used, x_BD.shape[1])
         if not torch.is_grad_enabled() or torch.distributed.is_initialized():  # there gradients go through hooks
             return functional.linear(x_BD, self.weight[:, : x_BD.shape[1]], self.bias)
-        self._used = max(self._used, x_BD.shape[1])
         kind = x_BD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BD.dtype
         product_KB = _UsedColumns.apply(x_BD.to(dtype), self.weight)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Checkpoint:
 
     path: Path
     identity: dict[str, Any]
-    every_seconds: float = SAVE_EVERY_SECONDS
+    every_seconds: float = field(default_factory=lambda: SAVE_EVERY_SECONDS)
     resume: bool = False
 
     def __post_init__(self) -> None:

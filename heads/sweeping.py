@@ -146,10 +146,7 @@ def choose_keys(
         wanted = [key for key in wanted if key in there]
         has = {key.layer for key in wanted}, {key.timestep for key in wanted}
         lacking = [
-            key
-            for key in lacking
-            if (layers is not None and key.layer not in has[0])
-            or (timesteps is not None and key.timestep not in has[1])
+            key for key in lacking if (layers and key.layer not in has[0]) or (timesteps and key.timestep not in has[1])
         ]
     if lacking or not wanted:
         numbers = [

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from actiondiff.heads.metrics import measure
 from actiondiff.heads.models import HEADS
 from actiondiff.heads.presets import FitConfig
 from actiondiff.heads.resuming import Checkpoint
-from actiondiff.heads.training import Placement, TrainedHead, fast_precision, score, train_head
+from actiondiff.heads.training import TrainedHead, fast_precision, score, train_head
 
 Drawn = Callable[..., LabelledFeatures]
 
@@ -175,40 +174,50 @@ def test_training_stops_when_validation_has_not_got_better(drawn: Drawn, quick: 
         train_head(train, None, replace(quick, patience=3))
 
 
-@pytest.mark.parametrize("kind", ["linear", "transformer"])
-def test_two_processes_train_as_one(kind: str, drawn: Drawn, quick: FitConfig) -> None:
-    """25 videos: the last batch is one video, which only one of the two can take."""
-    config = replace(quick, head=kind, epochs=2, mixup=0.3, dropout=0.0, batch_size=8)
-    train, val = drawn(25), drawn(7, start="w")
+PROCESSES = """
+import sys
+import numpy as np
+from actiondiff.heads.data import LabelledFeatures
+from actiondiff.heads.presets import FitConfig
+from actiondiff.heads.training import Placement, train_head
+
+
+def draw(count, start):
+    rng = np.random.default_rng(count)
+    features = tuple((np.eye(8)[i % 3] + rng.normal(size=(4 + i % 3, 8))).astype(np.float32) for i in range(count))
+    labels = tuple(("abc"[i % 3],) for i in range(count))
+    ids = tuple(f"{start}{i}" for i in range(count))
+    return LabelledFeatures(features, labels, ids, ("",) * count, tuple("abc"), False)
+
+
+if __name__ == "__main__":
+    kind, strategy = sys.argv[1:]
+    config = FitConfig(head=kind, lr=1e-2, epochs=2, mixup=0.3, dropout=0.0, batch_size=8)
+    train, val = draw(25, "t"), draw(7, "v")  # the last batch is one video, which only one of the two can take
+    together = train_head(train, val, config, placement=Placement("cpu", 2, strategy))
     alone = train_head(train, val, config, device="cpu")
-    together = train_head(train, val, config, placement=Placement("cpu", devices=2))
-    for name, value in alone.head.state_dict().items():
-        torch.testing.assert_close(together.head.state_dict()[name], value, atol=1e-4, rtol=1e-3)
-    assert together.best_epoch == alone.best_epoch
     for ours, theirs in zip(together.history, alone.history, strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-        assert ours["val_accuracy"] == theirs["val_accuracy"], "each validation video was scored once"
+        assert abs(ours["loss"] - theirs["loss"]) < 1e-4 * theirs["loss"], (ours, theirs)
+        assert ours["val_accuracy"] == theirs["val_accuracy"], "each validation video is scored once"
+        assert abs(ours["val_map_macro"] - theirs["val_map_macro"]) < 1e-6
+    apart = (together.head.classifier.weight - alone.head.classifier.weight).abs().max()
+    print("apart", float(apart), together.best_epoch == alone.best_epoch)
+"""
 
 
-def test_a_strategy_that_starts_the_command_again_leaves_one_result(tmp_path: Path) -> None:
-    code = textwrap.dedent("""
-        import sys
-        import numpy as np
-        from actiondiff.heads.data import LabelledFeatures
-        from actiondiff.heads.presets import FitConfig
-        from actiondiff.heads.training import Placement, train_head
-        rng = np.random.default_rng(0)
-        features = tuple(rng.normal(size=(4, 8)).astype(np.float32) for _ in range(8))
-        data = LabelledFeatures(features, (("a",), ("b",)) * 4, tuple("12345678"), ("",) * 8, ("a", "b"), False)
-        trained = train_head(data, data, FitConfig(head="linear", epochs=2), placement=Placement("cpu", 2, "ddp"))
-        print("done", len(trained.history))
-    """)
+@pytest.mark.parametrize(("kind", "strategy"), [("linear", "auto"), ("transformer", "ddp")])
+def test_two_processes_train_as_one(kind: str, strategy: str, tmp_path: Path) -> None:
+    """Started by Lightning out of this process, or as the whole script over again; one of them comes to the end."""
     script = tmp_path / "script.py"
-    script.write_text(code)
+    script.write_text(PROCESSES)
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.stdout.split() == ["done", "2"], done.stderr
+        [sys.executable, script, kind, strategy],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    word, apart, same = done.stdout.split()
+    assert (word, same) == ("apart", "True")
+    assert float(apart) < 2e-4
 
 
 def test_bfloat16_learns_as_well(drawn: Drawn, quick: FitConfig) -> None:
