@@ -89,8 +89,9 @@ class _Grid:
         self._loss = torch.vmap(_loss_of(config, self._targets_NK), in_dims=(0, None))
         self._weight_HKD = torch.stack([head.classifier.weight.detach() for head in self._heads]).requires_grad_()
         self._bias_HK = torch.stack([head.classifier.bias.detach() for head in self._heads]).requires_grad_()
-        self._weight_HKD.grad = torch.zeros_like(self._weight_HKD)
-        self._changes = [head.standardize for head in self._heads] if config.standardize else None
+        self._weight_HKD.grad = self._grad_HKD = torch.zeros_like(self._weight_HKD)
+        changes = [head.standardize for head in self._heads if head.standardize is not None]
+        self._changes = changes if config.standardize else None
         self._optimizer = torch.optim.AdamW(
             [self._weight_HKD, self._bias_HK], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -152,12 +153,12 @@ class _Grid:
         losses_H = self._loss(logits_HBK, batch.targets_BK)
         [grad_HBK] = torch.autograd.grad(losses_H.sum(), logits_HBK)
         if self._dtype == torch.float32:  # written where it belongs: four times as fast as a copy of it
-            self._weight_HKD.grad[:, :, :used].baddbmm_(grad_HBK.mT, x_HBD, beta=0)
+            self._grad_HKD[:, :, :used].baddbmm_(grad_HBK.mT, x_HBD, beta=0)
         else:
-            self._weight_HKD.grad[:, :, :used] = torch.bmm(grad_HBK.mT.to(self._dtype), x_HBD)
+            self._grad_HKD[:, :, :used] = torch.bmm(grad_HBK.mT.to(self._dtype), x_HBD)
         self._bias_HK.grad = grad_HBK.sum(dim=1)
         self._optimizer.step()
-        self._weight_HKD.grad[:, :, :used].zero_()
+        self._grad_HKD[:, :, :used].zero_()
         return losses_H.detach()
 
     @torch.no_grad()

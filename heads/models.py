@@ -8,7 +8,7 @@ Axes: B batch, F frames, T tokens (class token and frames), C channels, K classe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,8 +93,8 @@ class Standardize(nn.Module):
         videos = Ragged.of(features)
         numbers = videos.row_numbers(max_length)
         chunks = [numbers[at : at + _ROWS_AT_A_TIME] for at in range(0, len(numbers), _ROWS_AT_A_TIME)]
-        mean = sum(_summed(videos, chunk) for chunk in chunks) / len(numbers)
-        square = sum(_summed(videos, chunk, mean) for chunk in chunks) / len(numbers)
+        mean = np.sum([_summed(videos, chunk) for chunk in chunks], axis=0) / len(numbers)
+        square = np.sum([_summed(videos, chunk, mean) for chunk in chunks], axis=0) / len(numbers)
         std = np.sqrt(square)
         constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
         self.mean_C.copy_(torch.from_numpy(np.asarray(mean)))
@@ -213,9 +213,10 @@ class TransformerHead(Head):
         padding_BT = torch.cat([torch.zeros_like(mask_BF[:, :1]), ~mask_BF], dim=1)
         tokens_BTC = tokens_BTC + self.positions_TC[: tokens_BTC.shape[1]]
         *layers, last = self.encoder.layers
+        norm = cast(nn.Module, self.encoder.norm)
         for layer in layers:
             tokens_BTC = layer(tokens_BTC, src_key_padding_mask=padding_BT)
-        return self.classifier(self.encoder.norm(_first_token(last, tokens_BTC, padding_BT)))
+        return self.classifier(norm(_first_token(last, tokens_BTC, padding_BT)))
 
 
 def _first_token(

@@ -128,7 +128,10 @@ class FitConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise InputError(f"There is no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**plain)
 
 
 _PAPER = {"layers": 6, "standardize": False, "batch_size": 16, "warmup_epochs": 4, "dropout": 0.1}
