@@ -125,7 +125,7 @@ def test_many_processes_and_threads_share_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
         runs = list(pool.map(hammer, [1, 1, 3, 5, 7, 11]))
     assert [run.returncode for run in runs] == [0] * 6, [run.stderr for run in runs]
-    assert not [path for path in tmp_path.rglob(".new-*")]
+    assert not list(tmp_path.rglob(".new-*"))
     assert kept_bytes(tmp_path) <= 1000
 
 
