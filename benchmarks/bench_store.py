@@ -1,4 +1,4 @@
-"""How fast the store is, beside a raw memory map, .npy files, HDF5 and plain zarr-python on the same store.
+"""How fast the store is, beside a raw memory map, .npy files, HDF5, WebDataset and plain zarr-python on the same store.
 
 ``python benchmarks/bench_store.py [--quick] [--json FILE]``; the page cache is warm, every number is the median of
 several runs, and ratios are of numbers from this one run.
@@ -134,6 +134,7 @@ def bench(sample: Sample, folder: Path, runs: int, *, others: bool) -> Table:
     if others:
         bench_npy(table, folder / "npy")
         bench_hdf5(table, folder)
+        bench_webdataset(table, folder / "tar")
         bench_zarr(table, path)
     return table
 
@@ -249,6 +250,29 @@ def bench_hdf5(table: Table, folder: Path) -> None:
             "random read",
             lambda: [file[str(number)][:] is None for number in sample.order],
         )
+
+
+def bench_webdataset(table: Table, folder: Path) -> None:
+    """Tar files of .npy, 1,000 videos each, which are read one after another: there is no random read."""
+    try:
+        import webdataset
+    except ImportError:
+        sys.stderr.write("WebDataset is left out: pip install webdataset\n")
+        return
+    sample = table.sample
+
+    def write() -> None:
+        with webdataset.ShardWriter(str(folder / "%05d.tar"), maxcount=1000, verbose=0) as shards:
+            for number in range(len(sample)):
+                shards.write({"__key__": f"{number:07d}", "npy": sample.video(number)})
+
+    def load() -> None:
+        files = [str(file) for file in sorted(folder.iterdir())]
+        dataset = webdataset.WebDataset(files, shardshuffle=False, empty_check=False).decode()
+        np.concatenate([video["npy"] for video in dataset])
+
+    by_turns(table, "write", {"WebDataset": write}, before=lambda: (remove(folder), folder.mkdir()))
+    table.measure("WebDataset", "full load", load)
 
 
 def bench_zarr(table: Table, path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ CHUNK_ROWS = 32
 COMPRESSIONS = ("none", "zstd")
 ZSTD_LEVEL = 3
 CHUNKS_AT_ONCE = 256
+
+WRITE_BYTES = 8 * 2**20
+WRITES_AT_ONCE = 512
+"""How much goes to the system in one call: bytes, and pieces."""
 
 DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
 _BYTES_CODEC = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -47,17 +52,34 @@ def write_file(path: Path, pieces: Iterable[bytes | np.ndarray], syncs: Syncs | 
     """Write the pieces one after another and flush them to the disk, with ``syncs`` beside what is written next."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size, checksum = 0, 0
-    with path.open("xb") as file:
+    with path.open("xb", buffering=0) as file:
+        batch: list[bytes | np.ndarray] = []
+        batch_bytes = 0
         for piece in pieces:
-            file.write(piece)  # type: ignore[arg-type]  # NumPy tells of its buffers from Python 3.12 on
+            batch.append(piece)
+            batch_bytes += len(piece)
             checksum = google_crc32c.extend(checksum, piece)
-            size += len(piece)
-        file.flush()
+            if batch_bytes >= WRITE_BYTES or len(batch) == WRITES_AT_ONCE:
+                _write_all(file, batch)
+                batch, size, batch_bytes = [], size + batch_bytes, 0
+        _write_all(file, batch)
+        size += batch_bytes
         if syncs:
             syncs.file(file)
         else:
             os.fsync(file.fileno())
     return FileRecord(size, checksum)
+
+
+def _write_all(file: FileIO, batch: list[bytes | np.ndarray]) -> None:
+    """One call of the system for many pieces, which is as fast as one large piece."""
+    views = [memoryview(piece) for piece in batch if len(piece)]  # type: ignore[arg-type]  # see Python 3.12's Buffer
+    while views:
+        written = os.writev(file.fileno(), views)
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if views:
+            views[0] = views[0][written:]
 
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import google_crc32c
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
+from numpy import ndarray
 
 from actiondiff.store.array_reading import not_readable, parse_json
 from actiondiff.store.arrays import COMPRESSIONS, dump_json
@@ -118,7 +119,7 @@ class FeatureStore:
             place = bisect_right(index.starts, number) - 1
             part = index.parts[place]
             rows = part.mapped.get((layer, timestep))
-            if rows.__class__ is np.ndarray:
+            if rows.__class__ is ndarray:
                 position = number - index.starts[place]
                 return rows[part.row_offsets[position] : part.row_offsets[position + 1]].copy()
         view = self._view(video_id, FeatureKey(layer, timestep))

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -109,7 +110,7 @@ class Syncs:
         self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE)
         self._running: list[Future[None]] = []
 
-    def file(self, file: BinaryIO) -> None:
+    def file(self, file: BinaryIO | FileIO) -> None:
         """Flush a file, which may be closed meanwhile."""
         self._running.append(self._pool.submit(_fsync_and_close, os.dup(file.fileno())))
 

@@ -51,7 +51,8 @@ sys.stdin.read()
 def s3() -> Iterator[str]:
     """A bucket of a server of its own; everybody finds it as they would find AWS, by the environment."""
     pytest.importorskip("moto")
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()  # another module's server, or an earlier one of this, is gone
     with (
         subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -67,6 +68,7 @@ def s3() -> Iterator[str]:
         patches.setenv("AWS_DEFAULT_REGION", "us-east-1")
         fsspec.filesystem("s3").mkdir("features")
         yield "s3://features"
+        s3fs.S3FileSystem.clear_instance_cache()
         server.stdin.close()
 
 
