@@ -8,20 +8,22 @@ from actiondiff.extract.backbone import backbone_spec
 from actiondiff.store import FeatureKey
 
 
-def parse_numbers(text: str, every: Sequence[int], allowed: Collection[int], rule: str) -> tuple[int, ...]:
+def parse_numbers(
+    text: str, allowed: Collection[int], rule: str, every: Sequence[int] | None = None
+) -> tuple[int, ...]:
     """Read a list of numbers and ranges.
 
     Args:
         text: such as ``9``, ``3,6,9``, ``1-13`` or ``all``.
-        every: what ``all`` stands for.
         allowed: the numbers that exist.
         rule: which numbers exist, in words, for the message.
+        every: what ``all`` stands for, if not all that exist.
 
     Raises:
         InputError: not of this form, or a number that does not exist.
     """
     if text.strip() == "all":
-        return tuple(every)
+        return tuple(sorted(allowed) if every is None else every)
     numbers: set[int] = set()
     for piece in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece)
@@ -93,6 +95,6 @@ def _choose(
     if text is None:
         return [usual]
     try:
-        return parse_numbers(text, every, allowed, rule)
+        return parse_numbers(text, allowed, rule, every)
     except InputError as error:
         raise InputError(f"{noun} {error}" if str(error)[0].isdigit() else str(error)) from None
