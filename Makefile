@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE_FILES := setup.cfg pyproject.toml
 
-.PHONY: demo test lint format bench-extract bench-store clean
+.PHONY: demo test lint format bench-extract bench-heads bench-store clean
 
 demo: $(VENV)/.installed
 	$(BIN)/actiondiff demo
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed-test
 
 bench-extract: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_extract.py
+
+bench-heads: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_heads.py
 
 bench-store: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_store.py
