@@ -93,8 +93,8 @@ class Standardize(nn.Module):
         videos = Ragged.of(features)
         numbers = videos.row_numbers(max_length)
         chunks = [numbers[at : at + _ROWS_AT_A_TIME] for at in range(0, len(numbers), _ROWS_AT_A_TIME)]
-        mean = sum(_summed(videos, chunk) for chunk in chunks) / len(numbers)
-        square = sum(_summed(videos, chunk, mean) for chunk in chunks) / len(numbers)
+        mean = np.sum([_summed(videos, chunk) for chunk in chunks], axis=0) / len(numbers)
+        square = np.sum([_summed(videos, chunk, mean) for chunk in chunks], axis=0) / len(numbers)
         std = np.sqrt(square)
         constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
         self.mean_C.copy_(torch.from_numpy(np.asarray(mean)))
@@ -215,6 +215,7 @@ class TransformerHead(Head):
         *layers, last = self.encoder.layers
         for layer in layers:
             tokens_BTC = layer(tokens_BTC, src_key_padding_mask=padding_BT)
+        assert self.encoder.norm is not None
         return self.classifier(self.encoder.norm(_first_token(last, tokens_BTC, padding_BT)))
 
 

@@ -114,7 +114,7 @@ class Gatherer:
         self,
         indices: Int64[np.ndarray, " batch"],
         max_length: int | None = None,
-        change: Rows | Sequence[Rows] | None = None,
+        change: Rows | Sequence[Rows | None] | None = None,
     ) -> tuple[Float[Tensor, "*sets batch frames channels"], Bool[Tensor, "batch frames"]]:
         """Features of some videos, float32, zeros behind the shorter ones, and the mask that is True on real frames.
 

@@ -169,7 +169,7 @@ def _identity(store: FeatureStore, fits: Sequence[FitConfig], parts: dict[FitCon
     """What must be the same for rows of an earlier session to be taken; layers, timesteps and seeds may be more."""
     config = replace(fits[0], seed=0, head="linear").to_dict()
     first = parts[fits[0]]
-    named = {"train": [*first.train, *(first.val or ())], **dict(first.tests)}
+    named = {"train": [*first.train, *(first.val or ())], **{name: [*part] for name, part in first.tests.items()}}
     rows = {
         name: sorted([video.video_id, ";".join(video.labels), video.group] for video in part)
         for name, part in named.items()
