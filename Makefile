@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE_FILES := setup.cfg pyproject.toml
 
-.PHONY: demo test lint format bench-decode bench-extract bench-full-size bench-kills bench-store clean
+.PHONY: demo test lint format bench-decode bench-extract bench-full-size bench-heads bench-kills bench-store clean
 
 demo: $(VENV)/.installed
 	$(BIN)/actiondiff demo
@@ -30,6 +30,9 @@ bench-full-size: $(VENV)/.installed
 
 bench-kills: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_kills.py
+
+bench-heads: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_heads.py
 
 bench-store: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_store.py

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from actiondiff import ActionDiffError, __version__
-from actiondiff.commands.answering import BUG, EPILOG, INTERRUPTED, fail
+from actiondiff.commands.answering import BUG, EPILOG, INTERRUPTED, fail, note
 from actiondiff.commands.demo import demo, doctor
 from actiondiff.commands.evaluate import evaluate, predict
 from actiondiff.commands.extract import extract
@@ -29,9 +29,7 @@ class Commands(click.Group):
         except (ActionDiffError, OSError) as error:
             fail(ctx, error)
         except KeyboardInterrupt:
-            click.echo(
-                "Interrupted. What was whole is kept: extract and sweep go on from there, fit with --resume.", err=True
-            )
+            note("Interrupted. What was whole is kept: extract and sweep go on from there, fit with --resume.")
             ctx.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -89,9 +89,9 @@ class _Grid:
         self._loss = torch.vmap(_loss_of(config, self._targets_NK), in_dims=(0, None))
         self._weight_HKD = torch.stack([head.classifier.weight.detach() for head in self._heads]).requires_grad_()
         self._bias_HK = torch.stack([head.classifier.bias.detach() for head in self._heads]).requires_grad_()
-        self._weight_HKD.grad = self._grad_HKD = torch.zeros_like(self._weight_HKD)
-        changes = [head.standardize for head in self._heads if head.standardize is not None]
-        self._changes = changes if config.standardize else None
+        self._grad_HKD = self._weight_HKD.grad = torch.zeros_like(self._weight_HKD)
+        self._used = 0
+        self._changes = [head.standardize for head in self._heads] if config.standardize else None
         self._optimizer = torch.optim.AdamW(
             [self._weight_HKD, self._bias_HK], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -157,8 +157,9 @@ class _Grid:
         else:
             self._grad_HKD[:, :, :used] = torch.bmm(grad_HBK.mT.to(self._dtype), x_HBD)
         self._bias_HK.grad = grad_HBK.sum(dim=1)
+        self._grad_HKD[:, :, used : self._used].zero_()  # what the batch before has left
+        self._used = used
         self._optimizer.step()
-        self._grad_HKD[:, :, :used].zero_()
         return losses_H.detach()
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ Axes: B batch, F frames, T tokens (class token and frames), C channels, K classe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -213,10 +213,10 @@ class TransformerHead(Head):
         padding_BT = torch.cat([torch.zeros_like(mask_BF[:, :1]), ~mask_BF], dim=1)
         tokens_BTC = tokens_BTC + self.positions_TC[: tokens_BTC.shape[1]]
         *layers, last = self.encoder.layers
-        norm = cast(nn.Module, self.encoder.norm)
         for layer in layers:
             tokens_BTC = layer(tokens_BTC, src_key_padding_mask=padding_BT)
-        return self.classifier(norm(_first_token(last, tokens_BTC, padding_BT)))
+        assert self.encoder.norm is not None
+        return self.classifier(self.encoder.norm(_first_token(last, tokens_BTC, padding_BT)))
 
 
 def _first_token(

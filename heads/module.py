@@ -139,7 +139,7 @@ class HeadModule(pl.LightningModule):
         for parameter in self._plain:
             parameter.grad = None
         for layer in self._layers:
-            layer.clear_gradient()
+            layer.forget_gradient()
         self._losses.append(weight * loss.detach())
 
     def _batch(self, videos: np.ndarray) -> Batch:

@@ -128,10 +128,8 @@ class FitConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise InputError(f"There is no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**plain)
+        tuples: dict[str, Any] = {name: tuple(values[name]) for name in ("given", "settled") if name in values}
+        return cls(**values | tuples)
 
 
 _PAPER = {"layers": 6, "standardize": False, "batch_size": 16, "warmup_epochs": 4, "dropout": 0.1}

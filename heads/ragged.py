@@ -114,7 +114,7 @@ class Gatherer:
         self,
         indices: Int64[np.ndarray, " batch"],
         max_length: int | None = None,
-        change: Rows | Sequence[Rows] | None = None,
+        change: Rows | Sequence[Rows | None] | None = None,
     ) -> tuple[Float[Tensor, "*sets batch frames channels"], Bool[Tensor, "batch frames"]]:
         """Features of some videos, float32, zeros behind the shorter ones, and the mask that is True on real frames.
 
@@ -127,15 +127,18 @@ class Gatherer:
         lengths_B = self.lengths_N[indices]
         if max_length is not None:
             lengths_B = np.minimum(lengths_B, max_length)
-        longest, frame = int(lengths_B.max()), frame_numbers(lengths_B)
-        places = torch.from_numpy(np.repeat(np.arange(len(indices)) * longest, lengths_B) + frame).to(self._device)
-        padded = torch.zeros(len(self._rows), len(indices) * longest, self.channels, device=self._device)
+        longest = int(lengths_B.max())
+        frame_F = np.arange(longest)
+        within_BF = np.minimum(frame_F, lengths_B[:, None] - 1)  # padding repeats the last frame until it is zeroed
+        padding = torch.from_numpy(np.flatnonzero(frame_F >= lengths_B[:, None])).to(self._device)
+        padded = torch.empty(len(self._rows), within_BF.size, self.channels, device=self._device)
         for own, rows, starts_N, made in zip(padded, self._rows, self._starts_N, changes, strict=True):
-            taken = torch.from_numpy(np.repeat(starts_N[indices], lengths_B) + frame).to(rows.device)
-            found = rows.index_select(0, taken).to(self._device, torch.float32)
-            own.index_copy_(0, places, found if made is None else made(found))
+            taken = torch.from_numpy((starts_N[indices][:, None] + within_BF).ravel()).to(rows.device)
+            found = rows.index_select(0, taken).to(self._device)
+            own.copy_(found if made is None else made(found.float()))
+            own.index_fill_(0, padding, 0.0)
         shape = (len(indices), longest, self.channels)
-        mask_BF = torch.from_numpy(np.arange(longest) < lengths_B[:, None]).to(self._device)
+        mask_BF = torch.from_numpy(frame_F < lengths_B[:, None]).to(self._device)
         return padded.view(*([] if self._alone else [len(self._rows)]), *shape), mask_BF
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from actiondiff.heads.parts import MIN_VIDEOS_TO_SET_ASIDE, Parts, choose_parts
 from actiondiff.heads.presets import FitConfig
 from actiondiff.heads.sweep_table import VAL, SweepRow, SweepTable, lines_of, read_rows
 from actiondiff.heads.training import Progress, TrainedHead, score, train_head
-from actiondiff.manifests import Manifest, Video
+from actiondiff.manifests import Manifest
 from actiondiff.store import FeatureKey, FeatureStore
 
 FORMAT = 1
@@ -169,7 +169,7 @@ def _identity(store: FeatureStore, fits: Sequence[FitConfig], parts: dict[FitCon
     """What must be the same for rows of an earlier session to be taken; layers, timesteps and seeds may be more."""
     config = replace(fits[0], seed=0, head="linear").to_dict()
     first = parts[fits[0]]
-    named: dict[str, Iterable[Video]] = {"train": [*first.train, *(first.val or ())], **dict(first.tests)}
+    named = {"train": [*first.train, *(first.val or ())], **{name: [*part] for name, part in first.tests.items()}}
     rows = {
         name: sorted([video.video_id, ";".join(video.labels), video.group] for video in part)
         for name, part in named.items()
