@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE_FILES := setup.cfg pyproject.toml
 
-.PHONY: demo test lint format bench-extract bench-store clean
+.PHONY: demo test lint format bench-decode bench-extract bench-full-size bench-kills bench-store clean
 
 demo: $(VENV)/.installed
 	$(BIN)/actiondiff demo
@@ -21,6 +21,15 @@ lint: $(VENV)/.installed-test
 
 bench-extract: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_extract.py
+
+bench-decode: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_decode.py
+
+bench-full-size: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_full_size.py
+
+bench-kills: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_kills.py
 
 bench-store: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench_store.py

@@ -9,10 +9,13 @@ import click
 from actiondiff import ActionDiffError, __version__
 from actiondiff.commands.answering import BUG, EPILOG, INTERRUPTED, fail
 from actiondiff.commands.demo import demo, doctor
+from actiondiff.commands.evaluate import evaluate, predict
 from actiondiff.commands.extract import extract
-from actiondiff.commands.fit import evaluate, fit, predict
+from actiondiff.commands.fit import fit
 from actiondiff.commands.manifest import manifest
+from actiondiff.commands.report import report
 from actiondiff.commands.store import store
+from actiondiff.commands.sweep import sweep
 from actiondiff.commands.transfer import transfer
 
 
@@ -26,7 +29,9 @@ class Commands(click.Group):
         except (ActionDiffError, OSError) as error:
             fail(ctx, error)
         except KeyboardInterrupt:
-            click.echo("Interrupted. What was whole is kept: run extract again and it goes on from there.", err=True)
+            click.echo(
+                "Interrupted. What was whole is kept: extract and sweep go on from there, fit with --resume.", err=True
+            )
             ctx.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -48,7 +53,7 @@ def cli() -> None:
     """
 
 
-for command in (manifest, extract, fit, evaluate, predict, transfer, store, demo, doctor):
+for command in (manifest, extract, fit, evaluate, predict, sweep, transfer, report, store, demo, doctor):
     cli.add_command(command)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from actiondiff.commands.answering import DONE, SOME_FAILED, finish, free_folder, note, progress_bar
-from actiondiff.commands.options import HEADS, json_option
+from actiondiff.commands.options import PAPERS_HEADS, json_option
 
 
 @click.command()
@@ -39,7 +39,7 @@ def demo(out: Path | None) -> None:
         sources[store.name], rates[backbone] = store, report.to_json()
         note(f"    {report.frames} frames, {report.seconds:.1f} s, {report.frames_per_second:.1f} frames/s")
     note("3/3 fitting the three heads in each domain, testing in both")
-    configs = [configure(head) for head in HEADS]
+    configs = [configure(head) for head in PAPERS_HEADS]
     result = run_transfer(sources, clips, "domain", configs, out=folder / "transfer", progress=progress_bar("fit"))
     finish(
         {"out": str(folder), "extract": rates, **result.to_dict()},

@@ -1,11 +1,12 @@
-"""``actiondiff fit``, ``evaluate`` and ``predict``: one head."""
+"""``actiondiff fit``: one head."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from actiondiff.commands.answering import DONE, SOME_FAILED, finish, free_folder
+from actiondiff.commands.answering import finish, free_folder, progress_bar
 from actiondiff.commands.options import (
     HEADS,
     Place,
@@ -15,8 +16,8 @@ from actiondiff.commands.options import (
     manifest_option,
     store_option,
     unseen_option,
-    weights_option,
 )
+from actiondiff.commands.recipe import recipe_options
 
 
 @click.command()
@@ -25,121 +26,54 @@ from actiondiff.commands.options import (
 @click.option("--train", help="WHERE of the training rows: column=value[,column=value...]")
 @click.option("--val", help="WHERE of the rows that choose the epoch.")
 @click.option("--test", "tests", multiple=True, help="WHERE of a test set; may be given several times.")
-@click.option("--preset", help="The paper's settings: animal-kingdom, charades-ego, charades-ego-3to1, ucf-hmdb.")
-@click.option("--epochs", type=int)
-@click.option("--lr", type=float, help="Highest learning rate.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@recipe_options()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/HEAD]")
+@click.option("--resume", is_flag=True, help="Go on with a killed fit of the same settings, data and --out.")
 @manifest_option
 @store_option
 @unseen_option
 @device_option
+@click.option("--devices", type=int, default=1, show_default=True, help="GPUs, or processes on a CPU; a count.")
+@click.option(
+    "--strategy", default="auto", show_default=True, help="Lightning's, for several devices: ddp_spawn, ddp ..."
+)
 @json_option
 def fit(
     head: str,
-    layer: int | None,
-    timestep: int | None,
-    train: str | None,
-    val: str | None,
-    tests: tuple[str, ...],
     preset: str | None,
     out: Path | None,
     manifest_path: Path,
     store_path: Place,
-    allow_unseen: bool,
     device: str,
+    devices: int,
+    strategy: str,
     **settings: Any,
 ) -> None:
     """Fit a head on stored features; the run's folder has its weights, settings, metrics and predictions.
+
+    A preset stands over the defaults, and options over the preset; config.json says where each value came from. A
+    fit of more than a minute can be killed and goes on with --resume.
 
     \b
     Examples:
       actiondiff fit --head transformer
       actiondiff fit --head linear --train domain=lawn --test domain=lawn,split=test --test domain=street
+      actiondiff fit --head transformer --preset animal-kingdom --lr 1e-4 --resume
     """
-    from actiondiff.heads import configure
+    from actiondiff.heads import Placement, configure
     from actiondiff.heads import fit as run_fit
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
+    choices = ("layer", "timestep", "train", "val", "tests", "allow_unseen", "resume")
+    chosen = {name: settings.pop(name) for name in choices}
     result = run_fit(
         FeatureStore(store_path),
         Manifest.read(manifest_path, check_files=False),
         configure(head, preset, **settings),
-        layer=layer,
-        timestep=timestep,
-        train=train,
-        val=val,
-        tests=tests,
         out=out or free_folder(Path("runs") / head),
-        allow_unseen=allow_unseen,
-        device=device,
+        placement=Placement(device, devices, strategy),
+        progress=progress_bar("epoch") if sys.stderr.isatty() else None,
+        **chosen,
     )
     finish(result.to_dict(), result.text())
-
-
-@click.command()
-@click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
-@click.option("--test", help="WHERE of the rows.  [default: split=test if there are any, else all]")
-@manifest_option
-@store_option
-@unseen_option
-@device_option
-@json_option
-def evaluate(
-    run_path: Path, test: str | None, manifest_path: Path, store_path: Place, allow_unseen: bool, device: str
-) -> None:
-    """Metrics of a fitted head on other rows or other data.
-
-    \b
-    Example:
-      actiondiff evaluate runs/transformer --manifest street.csv --store street.zarr
-    """
-    from actiondiff.heads import Run
-    from actiondiff.heads import evaluate as run_evaluate
-    from actiondiff.manifests import Manifest
-    from actiondiff.store import FeatureStore
-
-    run = Run.load(run_path)
-    clips = Manifest.read(manifest_path, check_files=False)
-    result = run_evaluate(run, FeatureStore(store_path), clips, test, allow_unseen=allow_unseen, device=device)
-    finish(result.to_dict(), result.text())
-
-
-@click.command()
-@click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
-@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIP...")
-@click.option("--out", type=click.Path(path_type=Path), help="CSV of every clip's scores.")
-@weights_option
-@device_option
-@json_option
-def predict(run_path: Path, clips: tuple[Path, ...], out: Path | None, weights: Path | None, device: str) -> None:
-    """Labels for new clips; their features are extracted by the run's own recipe.
-
-    \b
-    Example:
-      actiondiff predict runs/transformer new/clip1.mp4 new/clip2.mp4 --out scores.csv
-    """
-    import tempfile
-
-    from actiondiff.extract import extract as run_extract
-    from actiondiff.extract import load_recipe
-    from actiondiff.heads import Run, write_predictions
-    from actiondiff.heads import predict as run_predict
-    from actiondiff.manifests import Manifest
-    from actiondiff.store import FeatureStore
-
-    run = Run.load(run_path)
-    backbone = load_recipe(run.config.recipe, weights=weights, device=device)
-    with tempfile.TemporaryDirectory() as folder:
-        store_path = Path(folder) / "features.zarr"
-        report = run_extract(Manifest.of_clips(clips), store_path, backbone, [run.config.key], progress=len(clips) > 1)
-        predictions = run_predict(run, FeatureStore(store_path), report.done, device=device) if report.done else None
-    if out and predictions:
-        write_predictions(out, {"new": predictions.with_best_labels()})
-    notices = [backbone.notice] if backbone.notice else []
-    failed = [f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed]
-    labelled = [predictions.text()] if predictions else []
-    result = {"clips": predictions.to_dict() if predictions else [], "failed": report.to_json()["failed"]}
-    result |= {"notice": backbone.notice} if backbone.notice else {}
-    finish(result, "\n".join([*labelled, *failed, *notices]), SOME_FAILED if failed else DONE)

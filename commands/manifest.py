@@ -1,5 +1,7 @@
 """``actiondiff manifest``: make, join, split, count and check tables of clips."""
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from actiondiff.commands.options import (
     out_option,
     videos_option,
 )
+
+KINDS_SHOWN, NOTES_SHOWN = 30, 50
 
 
 @click.group()
@@ -69,24 +73,62 @@ def _says_the_same(path: Path, manifest: Any) -> bool:
 @click.argument("manifest_path", type=click.Path(path_type=Path), default="manifest.csv", metavar="[MANIFEST]")
 @json_option
 def manifest_check(manifest_path: Path) -> None:
-    """Decode every clip to its end: frames, size, rate, faults. Exit 1 if a clip cannot be used.
+    """Decode every clip to its end: codec, size, rate, rotation, frames beside those promised, faults.
+
+    Exit 1 if a clip cannot be used. Clips are decoded on all cores; --json has a full record of each.
 
     \b
-    Example:
+    Examples:
       actiondiff manifest check manifest.csv
+      actiondiff manifest check --json > checks.json
     """
     from actiondiff.extract import check_clips
     from actiondiff.manifests import Manifest
 
     checks = list(check_clips(Manifest.read(manifest_path), progress=True))
     faulty = [check for check in checks if check.fault]
-    lines = [f"  {check.video_id}: {check.fault or check.note}" for check in checks if check.fault or check.note]
     sizes = sorted({"{}x{}".format(*check.size_hw) for check in checks if not check.fault})
     frames = sum(check.frames for check in checks)
     summary = f"{len(checks) - len(faulty)} of {len(checks)} clips can be used: {frames} frames, {len(sizes)} sizes"
     result = {"clips": len(checks), "frames": frames, "sizes": sizes, "faulty": len(faulty)}
-    rows = [{**vars(check), "note": check.note} for check in checks]
-    finish({**result, "checks": rows}, "\n".join([summary, *lines]), SOME_FAILED if faulty else DONE)
+    text = "\n".join([summary, *_check_table(checks), *_check_remarks(checks)])
+    finish({**result, "checks": [check.to_json() for check in checks]}, text, SOME_FAILED if faulty else DONE)
+
+
+def _check_table(checks: Sequence[Any]) -> Iterator[str]:
+    """Clips that are alike in one line; a line for each of a few clips would say no more, of many too much."""
+    kinds: Counter[tuple[str, ...]] = Counter(
+        (check.codec, check.pixel_format, "{}x{}".format(*check.size_hw), _rate(check), check.turn or "-")
+        for check in checks
+        if not check.fault
+    )
+    rows = [("clips", "codec", "pixels", "height x width", "frames/s", "turned"), *_rows(kinds)]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    for row in rows if kinds else []:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _rows(kinds: Counter[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    shown = kinds.most_common(KINDS_SHOWN)
+    yield from ((str(count), *kind) for kind, count in shown)
+    if len(kinds) > len(shown):
+        yield (str(kinds.total() - sum(count for _, count in shown)), "of other kinds: see --json", "", "", "", "")
+
+
+def _rate(check: Any) -> str:
+    if not check.frames_per_second:
+        return "-"
+    return "variable" if check.variable_rate else f"{check.frames_per_second:.4g}"
+
+
+def _check_remarks(checks: Sequence[Any]) -> Iterator[str]:
+    """Every fault, and the first of the notes."""
+    yield from (f"  {check.video_id} [{check.code}]: {check.fault}" for check in checks if check.fault)
+    noted = [check for check in checks if check.note and not check.fault]
+    for check in noted[:NOTES_SHOWN]:
+        yield f"  {check.video_id}: {check.frames} of {check.promised or '?'} frames; {check.note}"
+    if len(noted) > NOTES_SHOWN:
+        yield f"  and {len(noted) - NOTES_SHOWN} more clips with notes: see --json"
 
 
 def _finish_built(built: Any, out: Path, force: bool) -> None:

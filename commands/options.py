@@ -8,7 +8,8 @@ import click
 
 from actiondiff.commands.answering import remember_json
 
-HEADS = ("linear", "mlp", "transformer")
+PAPERS_HEADS = ("linear", "mlp", "transformer")
+HEADS = (*PAPERS_HEADS, "attentive")
 
 
 class StorePlace(click.ParamType):
@@ -53,8 +54,10 @@ compression_option = click.option(
     help="Of a new store; one that is there keeps its own.  [default: none]",
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-weights_option = click.option(
-    "--weights", type=click.Path(path_type=Path), help="Local diffusers folder or published .safetensors file."
+weights_option = options(
+    click.option("--weights", help="Local folder, .safetensors file, or hub id.  [default: the backbone's own]"),
+    click.option("--text-weights", help="OpenCLIP text tower of --condition text, likewise.  [default: ViT-H/14]"),
+    click.option("--offline", is_flag=True, help="Take weights from disk or the local cache only."),
 )
 key_options = options(
     click.option("--layer", type=int, help="Layer to read; the store's only one, or 9."),

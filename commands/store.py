@@ -64,8 +64,7 @@ def store_verify(
     sample: int | None,
     seed: int,
     manifest_path: Path,
-    weights: Path | None,
-    device: str,
+    **loading: Any,
 ) -> None:
     """Read every byte of a store and compare it with its checksums. Exit 1 names what is damaged.
 
@@ -82,22 +81,20 @@ def store_verify(
 
     check = verify(store_path, drop_damaged=drop_damaged)
     if sample is not None and check.good:
-        compared = _compare_sample(store_path, sample, seed, manifest_path, weights, device)
+        compared = _compare_sample(store_path, sample, seed, manifest_path, **loading)
         result = {**check.to_dict(), "good": compared.good, "sample": compared.to_dict()}
         finish(result, f"{check.text()}\n{compared.text()}", DONE if compared.good else SOME_FAILED)
     finish(check.to_dict(), check.text(), DONE if check.good else SOME_FAILED)
 
 
-def _compare_sample(
-    store_path: Place, count: int, seed: int, manifest_path: Path, weights: Path | None, device: str
-) -> Any:
+def _compare_sample(store_path: Place, count: int, seed: int, manifest_path: Path, **loading: Any) -> Any:
     from actiondiff.extract import backbone_of, compare_sample
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
     features = FeatureStore(store_path)
     clips = Manifest.read(manifest_path, check_files=False)
-    return compare_sample(features, clips, backbone_of(features, weights=weights, device=device), count, seed)
+    return compare_sample(features, clips, backbone_of(features, **loading), count, seed)
 
 
 @store.command("compact", epilog=CHECK_EPILOG)

@@ -52,7 +52,9 @@ def transfer(
     store_paths: tuple[Place, ...],
     **settings: Any,
 ) -> None:
-    """Train on each value of a column, test on every one: the matrix, as CSV and picture.
+    """Train on each value of a column, test on every one: the matrix beside its baselines, as CSV and pictures.
+
+    The last of several stores is commonly the control without a network: extract --backbone frame-diff.
 
     \b
     Example:
@@ -82,4 +84,4 @@ def transfer(
         progress=progress_bar("fit"),
         **settings,
     )
-    finish({"out": str(folder), **result.to_dict()}, f"{result.table()}\n-> {folder}/transfer.csv, transfer.png")
+    finish({"out": str(folder), **result.to_dict()}, f"{result.table()}\n-> {folder}")

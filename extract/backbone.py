@@ -1,6 +1,7 @@
 """The table of backbones, and what all of them have in common."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actiondiff import InputError
-from actiondiff.extract.errors import WeightsError
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import Window
 from actiondiff.store import FeatureKey
@@ -24,9 +24,12 @@ class Backbone(Protocol):
     layer_channels: Mapping[int, int]
     notice: str
 
+    def windows_at_once(self, keys: Sequence[FeatureKey]) -> int:
+        """How many windows it likes to be given together at these keys."""
+
     def features(
         self, windows: Sequence[Window], keys: Sequence[FeatureKey]
-    ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
+    ) -> list[dict[FeatureKey, Float[Tensor, "_ _"]]]:
         """For each window (frames, channels) of its real frames at every key."""
 
 
@@ -45,12 +48,15 @@ class BackboneSpec:
         steps: default steps of the schedule.
         temporal: whether temporal layers are on.
         summary: one line for people.
-        layers: how many layers there are, counted from 1.
+        layers: how many layers there are with the weights of the hub id, counted from 1.
+        licence: of the weights, as their page states it; the page has the text in force.
+        resize: how frames come to their size by default, see :class:`Recipe`.
+        pad: what fills the last window by default.
         notice: what everyone who sees its numbers should know.
         key: layer and timestep to use where none is asked for.
     """
 
-    family: Literal["svd", "frame-diff"]
+    family: Literal["svd", "videomae", "vjepa2", "frame-diff"]
     summary: str
     hub_id: str | None = None
     size_hw: tuple[int, int] = (576, 1024)
@@ -60,6 +66,19 @@ class BackboneSpec:
     layers: int = 13
     notice: str = ""
     key: FeatureKey = field(default=PAPER_KEY)
+    licence: str = ""
+    resize: str = "stretch"
+    pad: str = "black"
+
+    @property
+    def depth_follows_weights(self) -> bool:
+        """Whether other weights than the table's may have another number of layers."""
+        return self.family in ("videomae", "vjepa2")
+
+    @property
+    def decoder_layers(self) -> range:
+        """Layers behind the middle, which are only loaded when asked for."""
+        return range(14, 26) if self.family == "svd" else range(0)
 
     @property
     def timesteps(self) -> int:
@@ -68,12 +87,42 @@ class BackboneSpec:
 
 
 _XT = "stabilityai/stable-video-diffusion-img2vid-xt"
+_STABILITY = "Stability AI community licence, to be accepted on the page"
 BACKBONES: Mapping[str, BackboneSpec] = {
-    "svd-xt": BackboneSpec("svd", "Stable Video Diffusion, 25 frames (the paper's)", _XT),
+    "svd-xt": BackboneSpec("svd", "Stable Video Diffusion, 25 frames (the paper's)", _XT, licence=_STABILITY),
     "svd": BackboneSpec(
-        "svd", "Stable Video Diffusion, 14 frames", "stabilityai/stable-video-diffusion-img2vid", window=14, steps=25
+        "svd",
+        "Stable Video Diffusion, 14 frames",
+        "stabilityai/stable-video-diffusion-img2vid",
+        window=14,
+        steps=25,
+        licence=_STABILITY,
     ),
-    "sdv2": BackboneSpec("svd", "svd-xt with its temporal layers off", _XT, temporal=False),
+    "sdv2": BackboneSpec("svd", "svd-xt with its temporal layers off", _XT, temporal=False, licence=_STABILITY),
+    "videomae": BackboneSpec(
+        "videomae",
+        "VideoMAE, ViT-B: one timestep, 0",
+        "MCG-NJU/videomae-base",
+        size_hw=(224, 224),
+        window=16,
+        layers=12,
+        key=FeatureKey(12, 0),
+        licence="CC BY-NC 4.0",
+        resize="crop",
+        pad="repeat",
+    ),
+    "vjepa2": BackboneSpec(
+        "vjepa2",
+        "V-JEPA 2, ViT-L: one timestep, 0",
+        "facebook/vjepa2-vitl-fpc64-256",
+        size_hw=(256, 256),
+        window=16,
+        layers=24,
+        key=FeatureKey(24, 0),
+        licence="permissive, MIT or Apache 2.0 by size",
+        resize="margin-crop",
+        pad="repeat",
+    ),
     "svd-tiny": BackboneSpec(
         "svd",
         "a few MB of random weights, to try the pipeline",
@@ -106,77 +155,95 @@ def backbone_spec(name: str) -> BackboneSpec:
 def load_backbone(
     name: str,
     *,
-    weights: Path | None = None,
+    weights: Path | str | None = None,
     weights_config: Path | None = None,
+    text_weights: Path | str | None = None,
+    offline: bool = False,
     device: str = "auto",
     expected_sha256: str | None = None,
+    decoder: bool = False,
+    batch: int | None = None,
+    compiled: bool = False,
     **overrides: Any,
 ) -> Backbone:
     """Make a backbone ready to run.
 
     Args:
         name: of the table.
-        weights: a local diffusers folder, or a published single file, instead of the hub's repository.
-        weights_config: for a single file, a diffusers folder whose configuration holds instead of SVD's.
+        weights: a local folder, a ``.safetensors`` file, or (as a text) the hub id of another repository than the
+            table's.
+        weights_config: a folder whose configuration holds instead of the built-in one, for a single file or for
+            random weights.
+        text_weights: the text tower of the condition ``text``, given like ``weights``.
+        offline: never ask the network, also where a hub id is the default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
         expected_sha256: refuse weights with another hash.
-        overrides: fields of :class:`Recipe` that differ from the backbone's defaults.
+        decoder: load Stable Video Diffusion's up blocks, too: layers 14 to 25.
+        batch: windows, each at a timestep, that go through Stable Video Diffusion together; None takes 1 on a CPU and
+            as many as fit on a GPU.
+        compiled: run Stable Video Diffusion's blocks through ``torch.compile``.
+        overrides: fields of :class:`Recipe` that differ from the backbone's defaults; ``random_weights`` is a seed
+            for weights that are drawn and not loaded.
 
     Raises:
-        WeightsNotFound, WeightsError: see :mod:`actiondiff.extract.weights`.
+        InputError: options that do not go together.
+        WeightsNotFound, WeightsError: see :mod:`actiondiff.extract.loading`.
     """
     spec = backbone_spec(name)
-    defaults: dict[str, Any] = {"size_hw": spec.size_hw, "window": spec.window, "steps": spec.steps}
-    recipe = Recipe(name, "", **(defaults | overrides))
+    recipe = _recipe(name, spec, overrides)
     if spec.family == "frame-diff":
-        if weights is not None:
-            raise InputError("frame-diff has no network, so it takes no --weights.")
+        if weights is not None or recipe.random_weights is not None:
+            raise InputError("frame-diff has no network, so it takes no --weights and no --random-weights.")
         from actiondiff.extract.frame_diff import FrameDiffBackbone
 
-        return FrameDiffBackbone(replace(recipe, condition="none", steps=2, precision="float32"))
-    if "precision" not in overrides and choose_device(device).type == "cuda":
-        recipe = replace(recipe, precision="float16")
-    return _load_svd_backbone(spec, recipe, weights, weights_config, device, expected_sha256)
-
-
-def _load_svd_backbone(
-    spec: BackboneSpec,
-    recipe: Recipe,
-    weights: Path | None,
-    weights_config: Path | None,
-    device: str,
-    expected_sha256: str | None,
-) -> Backbone:
-    import torch
-
-    from actiondiff.extract.svd import SVDBackbone
-    from actiondiff.extract.weights import WeightsSource, load_svd
+        return FrameDiffBackbone(replace(recipe, precision="float32"))
+    if weights is not None and recipe.random_weights is not None:
+        raise InputError("Weights are either loaded (--weights) or drawn (--random-weights), not both.")
+    from actiondiff.extract.loading import WeightsOptions, load_svd_backbone, load_video_transformer
 
     place = choose_device(device)
-    conditioned = recipe.condition != "none"
-    source = WeightsSource(
-        weights or _default_weights(spec, recipe.precision != "float32", conditioned), weights_config
+    if "precision" not in overrides and place.type == "cuda":
+        recipe = replace(recipe, precision="float16")
+    options = WeightsOptions(
+        weights, weights_config, text_weights, offline, expected_sha256, decoder=decoder, batch=batch, compiled=compiled
     )
-    precision = getattr(torch, recipe.precision)
-    modules = load_svd(source, precision=precision, device=place, image_encoder=conditioned)
-    if expected_sha256 not in (None, modules.weights_sha256):
-        raise WeightsError(
-            f"These features were made with weights {str(expected_sha256)[:12]}…; those in {source.path} are "
-            f"{modules.weights_sha256[:12]}…. Give the same weights with --weights."
-        )
-    recipe = replace(recipe, weights_sha256=modules.weights_sha256)
-    # sdv2 with the tiny weights is as random as svd-tiny itself.
-    notice = BACKBONES["svd-tiny"].notice if source.path.resolve() == TINY_WEIGHTS.resolve() else ""
-    return SVDBackbone(recipe, modules, temporal=spec.temporal, notice=notice)
+    load = load_svd_backbone if spec.family == "svd" else load_video_transformer
+    return load(spec, recipe, options, place)
 
 
-def load_recipe(document: Mapping[str, Any], *, weights: Path | None = None, device: str = "auto") -> Backbone:
+def _recipe(name: str, spec: BackboneSpec, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe asked for; what a backbone without noise levels does not have is set to one spelling."""
+    defaults: dict[str, Any] = {
+        "size_hw": spec.size_hw,
+        "window": spec.window,
+        "steps": spec.steps,
+        "resize": spec.resize,
+        "pad": spec.pad,
+    }
+    without: dict[str, Any] = {}
+    if spec.family != "svd":
+        if overrides.get("noise", "none") != "none" or overrides.get("condition") == "text":
+            raise InputError(f"{name} has no noise levels and no cross-attention: no --noise and no --condition text.")
+        without = {"condition": "none", "steps": 2, "labels": ()}
+    return Recipe(name, "", **(defaults | dict(overrides) | without))
+
+
+def load_recipe(
+    document: Mapping[str, Any],
+    *,
+    weights: Path | str | None = None,
+    text_weights: Path | str | None = None,
+    offline: bool = False,
+    device: str = "auto",
+) -> Backbone:
     """Make the backbone that a store or a run was made with ready to run again.
 
     Args:
         document: the recipe as JSON values.
-        weights: a local diffusers folder instead of the hub's repository.
-        device: as :func:`load_backbone`.
+        weights: as :func:`load_backbone`.
+        text_weights: likewise.
+        offline: likewise.
+        device: likewise.
 
     Raises:
         WeightsError: the weights are not those of the recipe.
@@ -185,16 +252,25 @@ def load_recipe(document: Mapping[str, Any], *, weights: Path | None = None, dev
     settings = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     sha256 = settings.pop("weights_sha256")
     return load_backbone(
-        settings.pop("backbone"), weights=weights, device=device, expected_sha256=sha256 or None, **settings
+        settings.pop("backbone"),
+        weights=weights,
+        text_weights=text_weights,
+        offline=offline,
+        device=device,
+        expected_sha256=sha256 or None,
+        decoder=bool(recipe.decoder_sha256),
+        **settings,
     )
 
 
-def _default_weights(spec: BackboneSpec, half: bool, image_encoder: bool) -> Path:
-    from actiondiff.extract.weights import fetch_from_hub
+def decode_workers(device: str) -> int:
+    """Threads that decode ahead where nobody says how many: a CPU has its own work, a GPU waits for them.
 
-    if spec.hub_id is None:
-        return TINY_WEIGHTS
-    return fetch_from_hub(spec.hub_id, half=half, image_encoder=image_encoder)
+    Raises:
+        InputError: as :func:`choose_device`.
+    """
+    cores = os.cpu_count() or 1
+    return 1 if choose_device(device).type == "cpu" else max(1, min(8, cores - 1))
 
 
 def choose_device(device: str) -> Any:

@@ -2,21 +2,22 @@
 
 import hashlib
 import math
-import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from actiondiff.extract.errors import ClipError
-from actiondiff.manifests import FRAME_SUFFIXES
+from actiondiff.extract.parts import Shown, between, from_beginning
+from actiondiff.extract.pixels import rgb_of_image, rgb_of_picture
+from actiondiff.extract.promises import promised_length as promised_length
+from actiondiff.extract.reading import Reading
+from actiondiff.extract.remembered import Remembered
+from actiondiff.extract.timeline import timeline_of
+from actiondiff.manifests import FRAME_SUFFIXES, natural_key
 from actiondiff.store import Source
-
-WHOLE = 0.9
-"""A video that decodes to less than this share of what its container speaks of is cut off or damaged."""
 
 _HASH_BLOCK = 1 << 20
 
@@ -47,6 +48,20 @@ class Sampling:
     fps: float | None = None
 
 
+class Frames(Iterator[Frame]):
+    """The sampled frames of a clip, decoded one by one, and what reading them found.
+
+    Attributes:
+        reading: complete once the frames have been read to the end; its `notes` are what a report should tell.
+    """
+
+    def __init__(self, frames: Iterator[Frame], reading: Reading) -> None:
+        self._frames, self.reading = frames, reading
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+
 @dataclass(frozen=True)
 class Clip:
     """A video file or folder of png/jpg frames, or the part of a video between two times.
@@ -61,34 +76,30 @@ class Clip:
     start_seconds: float | None = None
     end_seconds: float | None = None
 
-    def frames(self, sampling: Sampling = Sampling()) -> Iterator[Frame]:
+    def frames(self, sampling: Sampling = Sampling(), *, threads: int = 0) -> Frames:
         """Decode the sampled frames, beginning with the first.
 
+        Args:
+            sampling: which frames.
+            threads: of the decoder; 0 is one a core. Several clips at once want one each.
+
         Raises:
-            ClipError: the clip cannot be read to its end, or has no frame (codes ``missing``, ``decode_error``,
-                ``truncated``, ``no_video``, ``no_frames``, ``no_clock``).
+            ClipError: while iterating, where the clip cannot be used; its code is one of `extract/README.md`'s table.
         """
-        if not self.path.exists():
-            raise ClipError("missing", f"There is nothing at {self.path}.")
-        count = 0
-        for frame in self._folder_frames(sampling) if self.path.is_dir() else self._video_frames(sampling):
-            count += 1
-            yield frame
-        if not count:
-            raise ClipError("no_frames", f"{self.path} has no frame{self._where()}.")
+        reading = Reading(threads=threads)
+        return Frames(self._frames(sampling, reading), reading)
 
     def source(self) -> Source:
         """Hash the content: one file, or a folder's names and images in order."""
+        digest = self._folder_digest() if self.path.is_dir() else _file_digest(self.path)
+        return Source(digest, *self.stat(), self.start_seconds, self.end_seconds)
+
+    def _folder_digest(self) -> str:
         digest = hashlib.sha256()
-        paths = self.image_paths() if self.path.is_dir() else [self.path]
-        for path in paths:
-            if self.path.is_dir():
-                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while block := file.read(_HASH_BLOCK):
-                    digest.update(block)
-        size_bytes, mtime_ns = self.stat()
-        return Source(digest.hexdigest(), size_bytes, mtime_ns, self.start_seconds, self.end_seconds)
+        for path in self.image_paths():
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            _feed(digest, path)
+        return digest.hexdigest()
 
     def stat(self) -> tuple[int, int]:
         """Size in bytes and latest modification in nanoseconds, without reading the content."""
@@ -103,58 +114,66 @@ class Clip:
             raise ClipError("decode_error", f"{self.path} cannot be listed: {error}.") from error
         return sorted((path for path in images if path.name[0] != "."), key=_natural)
 
-    def _video_frames(self, sampling: Sampling) -> Iterator[Frame]:
+    def _frames(self, sampling: Sampling, reading: Reading) -> Iterator[Frame]:
+        if not self.path.exists():
+            raise ClipError("missing", f"There is nothing at {self.path}.")
+        yield from (
+            self._folder_frames(sampling, reading) if self.path.is_dir() else self._video_frames(sampling, reading)
+        )
+        if not reading.decoded:
+            raise ClipError("no_frames", f"{self.path} has no frame{self._where()}.")
+
+    def _video_frames(self, sampling: Sampling, reading: Reading) -> Iterator[Frame]:
         import av
 
+        wanted = _Wanted(sampling)
         try:
-            with av.open(f"file:{self.path}") as container:  # a colon in a name is no protocol
-                if not container.streams.video:
-                    raise ClipError("no_video", f"{self.path} has no video stream.")
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                decoded = yield from self._sampled(container.decode(stream), stream, sampling)
-                if not self._is_cut:
-                    self._check_whole(decoded, promised_length(container, stream))
+            for shown in self._shown(reading):
+                if math.isnan(shown.pts_seconds) and (self._is_cut or sampling.fps):
+                    raise ClipError("no_clock", f"{self.path} has frames without a time, to cut or sample by.")
+                reading.count(shown.pts_seconds)
+                if wanted(shown.pts_seconds):
+                    yield Frame(shown.index, shown.pts_seconds, rgb_of_picture(shown.picture, shown.matrix))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {error}.") from error
+        self._check_whole(reading)
 
-    def _check_whole(self, decoded: int, promised: int) -> None:
-        if decoded < WHOLE * promised:
+    def _shown(self, reading: Reading) -> Iterator[Shown]:
+        """The clip's pictures, sampled or not."""
+        if self.start_seconds:
+            timeline = timeline_of(self.path)
+            if not timeline.doubt:
+                first, last = timeline.span(self.start_seconds, self.end_seconds)
+                yield from between(self.path, timeline, first, last, reading) if first < last else ()
+                return
+        for shown in from_beginning(self.path, reading, whole=not self._is_cut):
+            if self.end_seconds is not None and shown.pts_seconds >= self.end_seconds:
+                return
+            if not shown.pts_seconds < (self.start_seconds or 0.0):
+                yield shown
+
+    def _check_whole(self, reading: Reading) -> None:
+        if reading.damaged and not reading.decoded:
+            raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {'; '.join(reading.faults)}.")
+        if not reading.is_whole:
             raise ClipError(
                 "truncated",
-                f"{self.path} is cut off or damaged: its container speaks of {promised} frames, {decoded} could be "
-                "decoded. Mend the file, or say which part to use with start_seconds and end_seconds.",
+                f"{self.path} is cut off or damaged{self._where()}: {reading.shortfall}. Mend the file, or say which "
+                "part to use with start_seconds and end_seconds.",
             )
 
-    def _sampled(self, decoded: Iterator[Any], stream: Any, sampling: Sampling) -> Generator[Frame, None, int]:
-        """Yield the sampled frames; returns how many were decoded."""
-        begin, wanted, index = stream.start_time or 0, _Wanted(sampling), -1
-        for index, frame in enumerate(decoded):
-            pts_seconds = math.nan if frame.pts is None else float((frame.pts - begin) * stream.time_base)
-            if math.isnan(pts_seconds) and (self._is_cut or sampling.fps):
-                raise ClipError("no_clock", f"{self.path} has frames without a time, to cut or sample by.")
-            if self.end_seconds is not None and pts_seconds >= self.end_seconds:
-                break
-            if self.start_seconds is not None and pts_seconds < self.start_seconds:
-                continue
-            if wanted(pts_seconds):
-                yield Frame(index, pts_seconds, _upright(frame))
-        return index + 1
-
-    def _folder_frames(self, sampling: Sampling) -> Iterator[Frame]:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
+    def _folder_frames(self, sampling: Sampling, reading: Reading) -> Iterator[Frame]:
         if self._is_cut or sampling.fps:
             raise ClipError("no_clock", f"{self.path} is a folder of frames, which has no times to cut or sample by.")
-        for index, path in enumerate(self.image_paths()):
-            if index % sampling.stride:
-                continue
-            try:
-                with Image.open(path) as image:
-                    pixels = _rgb(ImageOps.exif_transpose(image))
-            except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-                raise ClipError("decode_error", f"{path} cannot be decoded as an image: {error}.") from error
-            yield Frame(index, math.nan, pixels)
+        paths = self.image_paths()
+        reading.container, reading.promised = "folder", len(paths)
+        reading.codec = ", ".join(sorted({path.suffix.lower().lstrip(".") for path in paths}))
+        for index, path in enumerate(paths):
+            if index % sampling.stride == 0:
+                pixels = rgb_of_image(path)
+                reading.see((pixels.shape[0], pixels.shape[1]))
+                yield Frame(index, math.nan, pixels)
+            reading.count(math.nan)
 
     @property
     def _is_cut(self) -> bool:
@@ -165,20 +184,6 @@ class Clip:
             return ""
         end = "its end" if self.end_seconds is None else f"{self.end_seconds:g} s"
         return f" between {self.start_seconds or 0:g} s and {end}"
-
-
-def promised_length(container: Any, stream: Any) -> int:
-    """How many frames a container says that a stream has; 0 where it does not say."""
-    seconds = float((container.duration or 0) / 1_000_000)  # containers count in microseconds
-    return stream.frames or round(seconds * float(stream.average_rate or 0))
-
-
-def _rgb(image: Any) -> np.ndarray:
-    """8-bit RGB of an image; 16-bit grey is scaled, where Pillow would cut it off."""
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image, np.float32) / 257, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image.convert("RGB"))
 
 
 class _Wanted:
@@ -201,13 +206,22 @@ class _Wanted:
         return True
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """RGB pixels, turned as the container says that they are to be shown (phones record sideways)."""
-    pixels = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+def _feed(digest: "hashlib._Hash", path: Path) -> None:
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
 
 
-def _natural(path: Path) -> tuple[list[tuple[str, int]], str]:
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    _feed(digest, path)
+    return digest.hexdigest()
+
+
+# Hundreds of rows may be parts of one recording, which is hashed once.
+_file_digest = Remembered(_hash_file, most=4096)
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
     """By numbers; the name itself decides between frame_1 and frame_01."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", path.name)], path.name
+    return natural_key(path.name), path.name

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -38,7 +39,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, packages, device, video codecs, weights and disk."""
-    return [_python(), *map(_package, PACKAGES), _device(), *_codecs(), _weights(), _disk()]
+    return [_python(), *map(_package, PACKAGES), _device(), *_codecs(), *_weights(), _disk()]
 
 
 def _python() -> Finding:
@@ -79,19 +80,29 @@ def _codecs() -> list[Finding]:
     return [Finding("video codecs", not missing, text + (f"; not {', '.join(missing)}" if missing else ""), True)]
 
 
-def _weights() -> Finding:
-    from huggingface_hub import try_to_load_from_cache
-
+def _weights() -> list[Finding]:
+    """For every backbone whether its weights are in the local cache; those of one repository stand together."""
     from actiondiff.extract.backbone import BACKBONES
 
-    hub_id = BACKBONES["svd-xt"].hub_id or ""
-    if isinstance(try_to_load_from_cache(hub_id, "unet/config.json"), str):
-        return Finding("weights of svd-xt", True, f"{hub_id} is in the local cache", optional=True)
+    repositories: dict[str, list[str]] = {}
+    for name, spec in BACKBONES.items():
+        if spec.hub_id:
+            repositories.setdefault(spec.hub_id, []).append(name)
+    return [_cached(hub_id, names, BACKBONES[names[0]].family == "svd") for hub_id, names in repositories.items()]
+
+
+def _cached(hub_id: str, names: Sequence[str], in_parts: bool) -> Finding:
+    from huggingface_hub import try_to_load_from_cache
+
+    subject = f"weights of {', '.join(names)}"
+    if isinstance(try_to_load_from_cache(hub_id, "unet/config.json" if in_parts else "config.json"), str):
+        return Finding(subject, True, f"{hub_id} is in the local cache", optional=True)
+    gated = "accept its licence on its hub page, then `hf auth login`, and " if in_parts else ""
     return Finding(
-        "weights of svd-xt",
+        subject,
         False,
-        f"{hub_id} is not in the local cache: accept its licence on its hub page, then `hf auth login`, and extract "
-        "fetches what it needs; or give --weights FOLDER. --backbone svd-tiny needs none",
+        f"{hub_id} is not in the local cache: {gated}extract fetches what it needs; or give --weights FOLDER. "
+        "--backbone svd-tiny and --random-weights SEED need none",
         optional=True,
     )
 

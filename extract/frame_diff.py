@@ -26,9 +26,13 @@ class FrameDiffBackbone:
         self.notice = ""
         self.layer_channels: Mapping[int, int] = {1: GRID * GRID}
 
+    def windows_at_once(self, keys: Sequence[FeatureKey]) -> int:
+        """One: there is nothing to gain from several."""
+        return 1
+
     def features(
         self, windows: Sequence[Window], keys: Sequence[FeatureKey]
-    ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
+    ) -> list[dict[FeatureKey, Float[Tensor, "_ _"]]]:
         """Features of each window's real frames, one (frames, channels) tensor a key."""
         return [dict.fromkeys(keys, self._difference(window)) for window in windows]
 

@@ -1,21 +1,44 @@
-"""Pixels to network input: the paper's resizing of frames, and CLIP's."""
+"""Pixels to network input: the paper's resizing of frames, that of the video transformers, and CLIP's."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+CROP_MARGIN = 256 / 224
 CLIP_SIZE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize_frames(
-    frames: UInt8[Tensor, "frames height width 3"], size_hw: tuple[int, int]
+    frames: UInt8[Tensor, "frames height width 3"], size_hw: tuple[int, int], how: str = "stretch"
 ) -> Float[Tensor, "frames 3 new_height new_width"]:
-    """Resize bilinearly with corners aligned, without cropping, to values in [-1, 1]."""
+    """Resize to values in [-1, 1].
+
+    Args:
+        frames: of any size.
+        size_hw: the new height and width.
+        how: ``stretch``: bilinear with corners aligned, no crop (the paper). ``crop`` and ``margin-crop``: the short
+            side to the size (to 8/7 of it), bilinear against aliasing, then the centre: what VideoMAE's and V-JEPA
+            2's own preprocessing does.
+    """
     pixels = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return F.interpolate(pixels, size=size_hw, mode="bilinear", align_corners=True)
+    if how == "stretch":
+        return F.interpolate(pixels, size=size_hw, mode="bilinear", align_corners=True)
+    return _centre(pixels, size_hw, CROP_MARGIN if how == "margin-crop" else 1.0)
+
+
+def _centre(
+    pixels: Float[Tensor, "frames 3 height width"], size_hw: tuple[int, int], margin: float
+) -> Float[Tensor, "frames 3 new_height new_width"]:
+    height, width = pixels.shape[-2:]
+    tall, wide = (int(side * margin) for side in size_hw)
+    short_is_height = tall * width >= wide * height
+    covering = (tall, tall * width // height) if short_is_height else (wide * height // width, wide)
+    resized = F.interpolate(pixels, size=covering, mode="bilinear", antialias=True, align_corners=False)
+    top, left = (round((old - side) / 2) for side, old in zip(size_hw, covering, strict=True))
+    return resized[..., top : top + size_hw[0], left : left + size_hw[1]]
 
 
 def clip_pixels(pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames 3 224 224"]:

@@ -11,15 +11,20 @@ from actiondiff.extract.clips import Sampling
 from actiondiff.extract.schedule import Schedule
 
 CHOICES = {
-    "condition": ("middle", "per-frame", "none"),
+    "condition": ("middle", "per-frame", "none", "text"),
     "precision": ("float32", "float16", "bfloat16"),
+    "vae_precision": ("float32", "bfloat16"),
     "store_dtype": ("float16", "float32"),
     "pad": ("black", "repeat"),
     "noise": ("none", "seeded"),
+    "resize": ("stretch", "crop", "margin-crop"),
 }
 
 PROCEDURE = 1
 """Counts up with every change of this package that changes features on purpose."""
+
+ADDED = ("resize", "random_weights", "labels", "text_sha256", "vae_precision", "decoder_sha256")
+"""Fields that the first recipes did not have; their defaults are what was done then."""
 
 MAX_FPS = 1000.0
 SIDES = range(64, 8193)
@@ -37,13 +42,20 @@ class Recipe:
         stride: every how many-th frame is used, where ``fps`` is None.
         fps: frames used a second, by the clip's own times.
         window: frames that the backbone sees together.
-        condition: which frame the U-Net is conditioned on.
+        condition: what the U-Net is conditioned on: which frame, or the label names.
         steps: denoising steps of the schedule that timesteps count in.
-        precision: of the backbone's arithmetic (the VAE is always float32).
+        precision: of the backbone's arithmetic, the VAE's aside.
         store_dtype: of the features on disk.
         pad: what fills the last window: ``black`` frames (the paper) or the last frame, ``repeat``.
         noise: ``seeded`` adds noise of the timestep's level to the latents, drawn anew from video, window and timestep.
         pool: how a layer's map becomes one vector: ``mean`` (the paper), or a grid of means such as ``4x4``.
+        resize: how frames come to their size: ``stretch`` (the paper), ``crop`` (the short side to the size, then the
+            centre) or ``margin-crop`` (the short side to 8/7 of it, then the centre).
+        random_weights: seed of weights that were drawn and not trained, None for published ones.
+        labels: whose text embeddings the U-Net is conditioned on, for the condition ``text``.
+        text_sha256: hash of the text tower's weights, "" for other conditions.
+        vae_precision: of the VAE's arithmetic: ``float32`` or ``bfloat16``.
+        decoder_sha256: hash of the U-Net's up blocks, "" where layers 14 and up are not in use.
         procedure: version of the procedure itself.
     """
 
@@ -60,6 +72,12 @@ class Recipe:
     pad: str = "black"
     noise: str = "none"
     pool: str = "mean"
+    resize: str = "stretch"
+    random_weights: int | None = None
+    labels: tuple[str, ...] = ()
+    text_sha256: str = ""
+    vae_precision: str = "float32"
+    decoder_sha256: str = ""
     procedure: int = PROCEDURE
 
     def __post_init__(self) -> None:
@@ -75,6 +93,14 @@ class Recipe:
             raise InputError(f"--fps is above 0 and at most {MAX_FPS:g}; got {self.fps}.")
         if self.pool != "mean" and re.fullmatch(r"[1-9]\d?x[1-9]\d?", self.pool) is None:
             raise InputError(f"--pool is mean or a grid ROWSxCOLUMNS such as 4x4; got {self.pool!r}.")
+
+        if self.random_weights is not None and self.random_weights < 0:
+            raise InputError(f"--random-weights takes a seed of 0 or more; got {self.random_weights}.")
+        if (self.condition == "text") != bool(self.labels):
+            raise InputError(
+                "--condition text needs label names, which the manifest gives, and no other condition takes them; got "
+                f"--condition {self.condition} and {len(self.labels)} labels."
+            )
 
     @property
     def pool_grid(self) -> tuple[int, int]:
@@ -93,8 +119,13 @@ class Recipe:
         return Schedule(self.steps)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, for the store's header and a run's configuration."""
-        return dataclasses.asdict(self) | {"size_hw": list(self.size_hw)}
+        """As JSON values, for the store's header and a run's configuration.
+
+        Fields that came later are left out where they have their default, so that stores made before stay the same.
+        """
+        document = dataclasses.asdict(self) | {"size_hw": list(self.size_hw), "labels": list(self.labels)}
+        unused = {name for name in ADDED if getattr(self, name) == getattr(type(self), name)}
+        return {name: value for name, value in document.items() if name not in unused}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
@@ -110,4 +141,5 @@ class Recipe:
             raise InputError(
                 f"This version makes features of procedure {PROCEDURE}; the recipe says {document.get('procedure')}."
             )
-        return cls(**{**document, "size_hw": tuple(document["size_hw"])})
+        lists = {"size_hw": tuple(document["size_hw"]), "labels": tuple(document.get("labels", ()))}
+        return cls(**{**document, **lists})

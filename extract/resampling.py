@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ class SampleCheck:
         return "\n".join([head, *(f"  {v.video_id} [{v.outcome}]: {v.message}" for v in self.videos if v.message)])
 
 
-def backbone_of(store: FeatureStore, *, weights: Path | None = None, device: str = "auto") -> Backbone:
+def backbone_of(store: FeatureStore, **loading: Any) -> Backbone:
     """What a store's features were made with, ready to run again; arguments and errors as :func:`load_recipe`.
 
     Raises:
@@ -83,7 +82,7 @@ def backbone_of(store: FeatureStore, *, weights: Path | None = None, device: str
     """
     if store.recipe.get("backbone") == "imported":
         raise InputError(f"The features of {store.path} were imported; how to extract them again is not known.")
-    return load_recipe(store.recipe, weights=weights, device=device)
+    return load_recipe(store.recipe, **loading)
 
 
 def compare_sample(

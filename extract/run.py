@@ -2,20 +2,23 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from actiondiff.extract.backbone import Backbone
+from actiondiff.extract.behind import Behind
 from actiondiff.extract.clips import Clip
 from actiondiff.extract.errors import ClipError
-from actiondiff.extract.planning import Plan, Task, make_plan
-from actiondiff.extract.windows import cut_windows
-from actiondiff.manifests import Manifest
+from actiondiff.extract.planning import Task, make_plan
+from actiondiff.extract.prefetch import Stream, streams
+from actiondiff.extract.rows import Rows, to_host
+from actiondiff.extract.windows import Window, cut_windows
+from actiondiff.manifests import Manifest, Video
 from actiondiff.store import Failure, FeatureKey, FeatureValueError, Place, StoreWriter, VideoFeatures
 
 
@@ -30,6 +33,7 @@ class ExtractReport:
         frames: sampled frames extracted in this run.
         seconds: wall time of this run, without loading weights.
         not_tried: ids that ``on_error="fail"`` left when it stopped.
+        notes: what is odd about clips that were extracted all the same, by id.
     """
 
     done: tuple[str, ...]
@@ -38,6 +42,7 @@ class ExtractReport:
     frames: int
     seconds: float
     not_tried: tuple[str, ...] = ()
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def frames_per_second(self) -> float:
@@ -51,6 +56,7 @@ class ExtractReport:
             "skipped": len(self.skipped),
             "failed": [asdict(failure) for failure in self.failed],
             "not_tried": len(self.not_tried),
+            "notes": {video_id: list(notes) for video_id, notes in self.notes.items()},
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(self.frames_per_second, 3),
@@ -65,12 +71,14 @@ def extract(
     *,
     on_error: Literal["skip", "fail"] = "skip",
     retry_failed: bool = False,
+    workers: int = 1,
     compression: str | None = None,
     progress: bool = False,
 ) -> ExtractReport:
     """Write the features of every clip at every key; what the store already has is not done again.
 
-    On Ctrl-C the clips that are whole are kept, and the next run goes on from there.
+    Clips are decoded ahead and videos are written behind the backbone, each on threads of their own. On Ctrl-C the
+    clips that are whole are kept, and the next run goes on from there.
 
     Args:
         manifest: the clips.
@@ -79,6 +87,7 @@ def extract(
         keys: layers and timesteps.
         on_error: ``skip`` notes a clip that cannot be read and goes on; ``fail`` stops there.
         retry_failed: try clips again that failed in an earlier run.
+        workers: threads that decode ahead; 0 decodes between the windows.
         compression: of a new store, ``none`` or ``zstd``.
         progress: show a bar on stderr.
 
@@ -91,72 +100,123 @@ def extract(
         store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression
     ) as writer:
         plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
-        done, failed, frames = _run(plan, backbone, writer, on_error, progress)
-    tried = {*done, *(failure.video_id for failure in failed)}
+        ledger = _Ledger(len(plan.tasks), progress)
+        with Behind(writer) as behind, closing(streams(plan.tasks, recipe, workers)) as found, ledger:
+            for rows in _settled(found, backbone):
+                ledger.note(rows, behind)
+                if rows.failure and on_error == "fail":
+                    break
+    tried = {*ledger.done, *(failure.video_id for failure in ledger.failed)}
     not_tried = tuple(task.video.video_id for task in plan.tasks if task.video.video_id not in tried)
     seconds = time.perf_counter() - began
-    return ExtractReport(tuple(done), plan.skipped, (*plan.failed, *failed), frames, seconds, not_tried)
+    failed = (*plan.failed, *ledger.failed)
+    return ExtractReport(tuple(ledger.done), plan.skipped, failed, ledger.frames, seconds, not_tried, ledger.notes)
 
 
-def _run(
-    plan: Plan, backbone: Backbone, writer: StoreWriter, on_error: str, progress: bool
-) -> tuple[list[str], list[Failure], int]:
-    done: list[str] = []
-    failed: list[Failure] = []
-    frames = 0
-    interval_seconds = 0.5 if sys.stderr.isatty() else 30.0
-    with tqdm(
-        total=len(plan.tasks), unit="clip", disable=not progress, file=sys.stderr, mininterval=interval_seconds
-    ) as bar:
-        for task in plan.tasks:
-            outcome = _extract_task(task, backbone, writer)
-            if isinstance(outcome, Failure):
-                failed.append(outcome)
-                writer.fail(outcome)
-                if on_error == "fail":
-                    break
-            else:
-                done.append(task.video.video_id)
-                frames += outcome
-            rate = frames / max(bar.format_dict["elapsed"], 1e-9)
-            bar.set_postfix_str(f"{rate:.1f} frames/s, {len(failed)} failed", refresh=False)
-            bar.update()
-    return done, failed, frames
+class _Ledger:
+    """What became of the videos of a run, and the bar that shows it."""
+
+    def __init__(self, total: int, progress: bool) -> None:
+        self.done: list[str] = []
+        self.failed: list[Failure] = []
+        self.notes: dict[str, tuple[str, ...]] = {}
+        self.frames = 0
+        interval_seconds = 0.5 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(total=total, unit="clip", disable=not progress, file=sys.stderr, mininterval=interval_seconds)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def note(self, rows: Rows, writer: Behind) -> None:
+        """Hand a settled video, or why there is none, to the writer."""
+        if rows.failure is not None:
+            self.failed.append(rows.failure)
+            writer.fail(rows.failure)
+        else:
+            writer.add(rows.video())
+            self.done.append(rows.task.video.video_id)
+            self.frames += rows.frames
+            if rows.notes:
+                self.notes[rows.task.video.video_id] = rows.notes
+        rate = self.frames / max(self._bar.format_dict["elapsed"], 1e-9)
+        self._bar.set_postfix_str(f"{rate:.1f} frames/s, {len(self.failed)} failed", refresh=False)
+        self._bar.update()
 
 
-def _extract_task(task: Task, backbone: Backbone, writer: StoreWriter) -> int | Failure:
-    """Extract one video into the writer; the number of its frames, or why there are none."""
-    video_id = task.video.video_id
+def _settled(found: Iterator[Stream], backbone: Backbone) -> Iterator[Rows]:
+    """Videos in order, each as soon as its last window is through the backbone, or its failure is known."""
+    batch = _Batch(backbone)
+    open_rows: deque[Rows] = deque()
+    for stream in found:
+        rows = Rows(stream.task, backbone.recipe.store_dtype)
+        open_rows.append(rows)
+        _decode(stream, rows, batch)
+        while open_rows and open_rows[0].settled:
+            yield open_rows.popleft()
+    batch.run()
+    yield from open_rows
+
+
+def _decode(stream: Stream, rows: Rows, batch: "_Batch") -> None:
+    video_id, path = stream.task.video.video_id, stream.task.clip.path
     try:
-        features = extract_clip(video_id, task.clip, backbone, task.keys)
-        writer.add(features)
-    except (ClipError, FeatureValueError) as error:
-        return Failure(video_id, error.code, str(error))
+        for window in stream:
+            batch.add(rows, window)
+            if rows.failure is not None:
+                return
+        rows.source, rows.notes = stream.source, stream.notes
+    except ClipError as error:
+        rows.failure = Failure(video_id, error.code, str(error))
     except Exception as error:
-        error.add_note(f"while extracting {video_id!r} from {task.clip.path}")
+        error.add_note(f"while extracting {video_id!r} from {path}")
         raise
-    return len(features.frame_index)
+
+
+class _Batch:
+    """Windows of one or several videos that go through the backbone together."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._waiting: list[tuple[Rows, Window]] = []
+
+    def add(self, rows: Rows, window: Window) -> None:
+        """Put a window in; runs the batch when it is full, or when the video wants other features."""
+        if self._waiting and self._waiting[0][0].task.keys != rows.task.keys:
+            self.run()
+        rows.expect()
+        self._waiting.append((rows, window))
+        if len(self._waiting) >= self._backbone.windows_at_once(rows.task.keys):
+            self.run()
+
+    def run(self) -> None:
+        """Send what waits through the backbone and its features to their videos."""
+        waiting = [(rows, window) for rows, window in self._waiting if rows.failure is None]
+        self._waiting = []
+        if not waiting:
+            return
+        windows = [window for _, window in waiting]
+        features = to_host(self._backbone.features(windows, waiting[0][0].task.keys))
+        for (rows, window), found in zip(waiting, features, strict=True):
+            if rows.failure is None:
+                try:
+                    rows.take(window, found)
+                except FeatureValueError as error:
+                    rows.failure = Failure(rows.task.video.video_id, error.code, str(error))
 
 
 def extract_clip(video_id: str, clip: Clip, backbone: Backbone, keys: Sequence[FeatureKey]) -> VideoFeatures:
-    """Features of one clip: its windows through the backbone, one after another, rows put together.
-
-    Windows go alone, so that a video's bytes do not depend on which other videos are extracted beside it.
+    """Features of one clip, as they would be stored.
 
     Raises:
         ClipError: the clip cannot be read to its end.
+        FeatureValueError: a value is not finite, or overflows the store's dtype.
     """
-    rows: dict[FeatureKey, list[torch.Tensor]] = {key: [] for key in keys}
-    frame_index, pts_seconds = [], []
+    rows = Rows(Task(Video(video_id, str(clip.path)), clip, tuple(keys)), backbone.recipe.store_dtype)
     for window in cut_windows(clip, backbone.recipe, video_id):
-        for key, features in backbone.features([window], keys)[0].items():
-            rows[key].append(features)
-        frame_index.append(window.frame_index)
-        pts_seconds.append(window.pts_seconds)
-    return VideoFeatures(
-        video_id,
-        clip.source(),
-        np.concatenate(frame_index),
-        np.concatenate(pts_seconds),
-        {key: torch.cat(parts).cpu().numpy() for key, parts in rows.items()},
-    )
+        rows.expect()
+        rows.take(window, to_host(backbone.features([window], keys))[0])
+    rows.source = clip.source()
+    return rows.video()

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from actiondiff.extract.errors import WeightsError
+from actiondiff.extract.tensors import key_report
 
 PREFIXES = {
     "unet": "model.diffusion_model.",
@@ -106,14 +107,21 @@ def read_part(path: Path, part: str, unused: tuple[str, ...], layers_per_block: 
         WeightsError: not a whole safetensors file, or without this part.
     """
     tensors: dict[str, Tensor] = {}
+    strange: list[str] = []
     try:
         with safe_open(path, framework="pt") as file:
             for key in (key for key in file.keys() if key.startswith(PREFIXES[part])):  # noqa: SIM118
-                name = _diffusers_name(key.removeprefix(PREFIXES[part]), part, layers_per_block)
+                try:
+                    name = _diffusers_name(key.removeprefix(PREFIXES[part]), part, layers_per_block)
+                except (KeyError, ValueError, IndexError):
+                    strange.append(key)
+                    continue
                 if not name.startswith(unused or ("\0",)):
                     tensors.update(_unpacked(name, file.get_tensor(key)))
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. Fetch it again.") from error
+    if strange:
+        raise WeightsError(key_report(f"{part} in {path}", [], strange))
     if not tensors:
         raise WeightsError(f"{path} has no keys that begin with {PREFIXES[part]}: it is no published SVD file.")
     if part == "vae" and "quant_conv.weight" not in tensors:

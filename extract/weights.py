@@ -1,8 +1,6 @@
 """Weights: a diffusers folder, local or from the hub, or a published file; only the parts in use are loaded."""
 
 import hashlib
-import json
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +8,17 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from actiondiff.extract.errors import WeightsError, WeightsNotFound
+from actiondiff.extract.hub import HubPart
+from actiondiff.extract.random_weights import random_tensors
 from actiondiff.extract.single_file import SVD_CONFIGS, read_part
+from actiondiff.extract.tensors import fill, hash_tensors, read_json, read_tensors, tensor_files
 
-UNUSED_UNET = ("up_blocks.", "conv_norm_out.", "conv_out.")
+UP_BLOCKS = "up_blocks."
+UNUSED_UNET = (UP_BLOCKS, "conv_norm_out.", "conv_out.")
 """The half of the U-Net that denoises; features come from the other half (670 M of 1,525 M parameters)."""
 
 UNUSED_VAE = ("decoder.",)
@@ -32,16 +33,51 @@ class SVDModules:
     """The parts of Stable Video Diffusion that features need, without the denoising half.
 
     Attributes:
-        unet: without up blocks.
-        vae: without decoder, in float32: in float16 it gives NaN.
+        unet: without up blocks where they were not asked for.
+        vae: without decoder, in float32 or bfloat16: in float16 it gives NaN.
         image_encoder: None where nothing is conditioned on images.
-        weights_sha256: of every tensor loaded; the same tensors in another packaging have the same hash.
+        weights_sha256: of every tensor loaded but those of the up blocks; the same tensors in another packaging have
+            the same hash.
+        decoder_sha256: of the up blocks, "" where they were not asked for.
     """
 
     unet: UNetSpatioTemporalConditionModel
     vae: AutoencoderKLTemporalDecoder
     image_encoder: CLIPVisionModelWithProjection | None
     weights_sha256: str
+    decoder_sha256: str = ""
+
+
+def svd_hub_parts(half: bool, image_encoder: bool) -> list[HubPart]:
+    """What is fetched of a hub repository; the VAE is float32 always."""
+    parts = [HubPart("unet", "diffusion_pytorch_model", half), HubPart("vae", "diffusion_pytorch_model")]
+    return parts + [HubPart("image_encoder", "model", half)] * image_encoder
+
+
+@dataclass(frozen=True)
+class RandomSource:
+    """Weights drawn from a seed.
+
+    Attributes:
+        seed: any whole number.
+        config: a diffusers folder whose ``config.json`` files hold; None for SVD's.
+    """
+
+    seed: int
+    config: Path | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is called in messages."""
+        return f"random weights {self.seed}"
+
+    def part_config(self, part: str) -> Mapping[str, Any]:
+        """Configuration of ``unet``, ``vae`` or ``image_encoder``."""
+        return SVD_CONFIGS[part] if self.config is None else _read_config(self.config / part)
+
+    def tensors(self, part: str, module: nn.Module, half: bool, unused: tuple[str, ...]) -> dict[str, Tensor]:
+        """A value for every parameter of the module; what it lacks already is not drawn."""
+        return random_tensors(module, self.seed, part)
 
 
 @dataclass(frozen=True)
@@ -65,30 +101,36 @@ class WeightsSource:
         if self.path.is_file() and self.path.suffix != ".safetensors":
             raise WeightsError(f"Only safetensors are read, never a pickle; {self.path} is another file.")
 
+    @property
+    def what(self) -> str:
+        """What it is called in messages."""
+        return str(self.path)
+
     def part_config(self, part: str) -> Mapping[str, Any]:
         """Configuration of ``unet``, ``vae`` or ``image_encoder``."""
         if self.path.is_file() and self.config is None:
             return SVD_CONFIGS[part]
         return _read_config((self.config or self.path) / part)
 
-    def tensors(self, part: str, half: bool, unused: tuple[str, ...]) -> dict[str, Tensor]:
+    def tensors(self, part: str, module: nn.Module, half: bool, unused: tuple[str, ...]) -> dict[str, Tensor]:
         """Tensors of a part by diffusers' name, without those that are not used."""
         if self.path.is_file():
             blocks = self.part_config("unet").get("layers_per_block", 2)
             return read_part(self.path, part, unused, blocks)
         stem = "model" if part == "image_encoder" else "diffusion_pytorch_model"
-        tensors: dict[str, Tensor] = {}
-        for path in _files(self.path / part, stem, half):
-            try:
-                with safe_open(path, framework="pt") as file:
-                    names = [name for name in file.keys() if not name.startswith(unused or ("\0",))]  # noqa: SIM118
-                    tensors |= {name: file.get_tensor(name) for name in names}
-            except SafetensorError as error:
-                raise WeightsError(f"{path} is not a whole safetensors file: {error}. Fetch it again.") from error
-        return tensors
+        files = tensor_files(self.path / part, stem, half)
+        return read_tensors(files, lambda name: not name.startswith(unused or ("\0",)))
 
 
-def load_svd(source: WeightsSource, *, precision: torch.dtype, device: torch.device, image_encoder: bool) -> SVDModules:
+def load_svd(
+    source: WeightsSource | RandomSource,
+    *,
+    precision: torch.dtype,
+    device: torch.device,
+    image_encoder: bool,
+    vae_precision: torch.dtype = torch.float32,
+    decoder: bool = False,
+) -> SVDModules:
     """Load the parts that features need.
 
     Args:
@@ -96,6 +138,8 @@ def load_svd(source: WeightsSource, *, precision: torch.dtype, device: torch.dev
         precision: of the U-Net and the image encoder.
         device: where the modules go.
         image_encoder: whether to load it.
+        vae_precision: of the VAE.
+        decoder: whether to load the U-Net's up blocks, too: layers 14 and up.
 
     Raises:
         WeightsNotFound: a part is missing.
@@ -103,47 +147,40 @@ def load_svd(source: WeightsSource, *, precision: torch.dtype, device: torch.dev
     """
     digest = hashlib.sha256()
     half = precision != torch.float32
-    unet = _load(source, "unet", UNetSpatioTemporalConditionModel.from_config, UNUSED_UNET, half, precision, digest)
+    decoder_digest = hashlib.sha256()
+    unused = tuple(name for name in UNUSED_UNET if not (decoder and name == UP_BLOCKS))
+    build_unet = UNetSpatioTemporalConditionModel.from_config
+    unet = _load(source, "unet", build_unet, unused, half, precision, digest, decoder_digest)
     _set_published_eps(unet)
-    vae = _load(source, "vae", AutoencoderKLTemporalDecoder.from_config, UNUSED_VAE, False, torch.float32, digest)
+    vae = _load(source, "vae", AutoencoderKLTemporalDecoder.from_config, UNUSED_VAE, False, vae_precision, digest)
     clip = _load(source, "image_encoder", _build_clip, (), half, precision, digest) if image_encoder else None
     for module in (unet, vae, clip):
         if module is not None:
             module.to(device).eval().requires_grad_(False)
-    return SVDModules(unet, vae, clip, digest.hexdigest())
+    return SVDModules(unet, vae, clip, digest.hexdigest(), decoder_digest.hexdigest() if decoder else "")
 
 
 def _load(
-    source: WeightsSource,
+    source: WeightsSource | RandomSource,
     part: str,
     build: Callable[[Mapping[str, Any]], nn.Module],
     unused: tuple[str, ...],
     half: bool,
     precision: torch.dtype,
     digest: Any,
+    decoder_digest: Any = None,
 ) -> Any:
     """Make a part of its configuration without spending memory on what is not used, and fill it."""
     with torch.device("meta"):
         module = build(source.part_config(part))
     for prefix in unused:
         setattr(module, prefix.rstrip("."), None)
-    tensors = source.tensors(part, half, unused)
-    for name in sorted(tensors):
-        _hash_tensor(digest, f"{part}.{name}", tensors[name])
-    _fill(module, {name: tensor.to(precision) for name, tensor in tensors.items()}, f"{part} of {source.path}")
+    tensors = source.tensors(part, module, half, unused)
+    hash_tensors(digest, part, {name: t for name, t in tensors.items() if not name.startswith(UP_BLOCKS)})
+    if decoder_digest is not None:
+        hash_tensors(decoder_digest, part, {name: t for name, t in tensors.items() if name.startswith(UP_BLOCKS)})
+    fill(module, {name: tensor.to(precision) for name, tensor in tensors.items()}, f"{part} of {source.what}")
     return module
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    try:
-        result = module.load_state_dict(tensors, strict=False, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"The tensors of {what} do not fit its configuration: {error}") from error
-    if result.missing_keys or result.unexpected_keys:
-        raise WeightsError(
-            f"The tensors of {what} are not those of its configuration: {len(result.missing_keys)} missing "
-            f"{result.missing_keys[:3]}, {len(result.unexpected_keys)} unexpected {result.unexpected_keys[:3]}."
-        )
 
 
 def _build_clip(config: Mapping[str, Any]) -> nn.Module:
@@ -164,58 +201,8 @@ def _set_published_eps(unet: nn.Module) -> None:
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
     path = folder / "config.json"
-    if not path.is_file():
-        raise WeightsNotFound(
-            f"A diffusers folder has unet, vae and image_encoder, each with a config.json; {path} is missing. "
-            "Give --weights the folder that holds model_index.json."
-        )
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}.") from error
-
-
-def _hash_tensor(digest: Any, name: str, tensor: Tensor) -> None:
-    shape = tuple(tensor.shape)
-    digest.update(f"{name}\0{tensor.dtype}\0{shape}\0".encode() + struct.pack("<Q", tensor.numel()))
-    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
-
-
-def _files(folder: Path, stem: str, half: bool) -> list[Path]:
-    """The safetensors of a part: one file or several, the float16 variant where half precision is asked for."""
-    whole = [*folder.glob(f"{stem}.safetensors"), *sorted(folder.glob(f"{stem}-*-of-*.safetensors"))]
-    halved = [*folder.glob(f"{stem}.fp16.safetensors"), *sorted(folder.glob(f"{stem}.fp16-*-of-*.safetensors"))]
-    found = (halved or whole) if half else (whole or halved)
-    if not found:
-        raise WeightsNotFound(f"There is no {stem}.safetensors in {folder}; pickled weights (.bin) are never read.")
-    return found
-
-
-def fetch_from_hub(hub_id: str, *, half: bool, image_encoder: bool) -> Path:
-    """The folder of a hub repository, downloaded if it is not cached: only the files in use.
-
-    Raises:
-        WeightsNotFound: not cached and not to be had, with what to do about it.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    parts = ["unet", "vae"] + ["image_encoder"] * image_encoder
-    patterns = [f"{part}/config.json" for part in parts] + [
-        f"{part}/*.fp16.safetensors" if half and part != "vae" else f"{part}/*[a-z].safetensors" for part in parts
-    ]
-    ignored = [] if half else ["*.fp16.safetensors"]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[*patterns, "model_index.json"], ignore_patterns=ignored))
-    except (GatedRepoError, RepositoryNotFoundError) as error:
-        raise WeightsNotFound(
-            f"The hub does not give out {hub_id}. Accept its licence at the page of {hub_id}, log in with "
-            "`hf auth login` and run again; or give a local folder with --weights. To try the pipeline without "
-            "any download: --backbone svd-tiny."
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise WeightsNotFound(
-            f"The weights of {hub_id} are neither in the local cache nor could they be fetched from the hub "
-            f"({type(error).__name__}). Give a local folder with --weights, or go online; to try the pipeline "
-            "without any download: --backbone svd-tiny."
-        ) from error
+    return read_json(
+        path,
+        f"A diffusers folder has unet, vae and image_encoder, each with a config.json; {path} is missing. "
+        "Give --weights the folder that holds model_index.json.",
+    )

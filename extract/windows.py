@@ -1,7 +1,7 @@
 """Windows: runs of consecutive sampled frames, resized, the last one filled up with black."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,40 +45,47 @@ class Window:
         """How many frames are not padding."""
         return len(self.frame_index)
 
+    def without_pixels(self) -> "Window":
+        """What is worth keeping of a window that has been through the backbone."""
+        return replace(self, pixels=self.pixels[:, :, :0, :0].clone())
+
     def __repr__(self) -> str:
         return f"Window(pixels={tuple(self.pixels.shape)}, real_frames={self.real_frames})"
 
 
-def cut_windows(clip: Clip, recipe: Recipe, name: str = "") -> Iterator[Window]:
+def cut_windows(clip: Clip, recipe: Recipe, name: str = "", frames: Iterator[Frame] | None = None) -> Iterator[Window]:
     """Cut a clip into windows without overlap; never more than one window is in memory.
 
     Args:
         clip: where the frames come from.
         recipe: which frames, how many a window, how large, what fills the last one.
         name: of the video.
+        frames: the clip's sampled frames, if someone has them already.
 
     Raises:
         ClipError: as :meth:`Clip.frames`.
     """
-    taken: list[Frame] = []
+    index: list[int] = []
+    pts_seconds: list[float] = []
     pixels = _black(recipe)
     number = 0
-    for frame in clip.frames(recipe.sampling):
-        pixels[len(taken)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw)[0]
-        taken.append(Frame(frame.index, frame.pts_seconds, frame.pixels[:0]))
-        if len(taken) == recipe.window:
-            yield _window(pixels, taken, f"{name}#{number}")
-            taken, pixels, number = [], _black(recipe), number + 1
-    if taken:
+    for frame in clip.frames(recipe.sampling) if frames is None else frames:
+        pixels[len(index)] = resize_frames(torch.from_numpy(frame.pixels)[None], recipe.size_hw, recipe.resize)[0]
+        index.append(frame.index)
+        pts_seconds.append(frame.pts_seconds)
+        del frame  # a large source frame is let go before the next one is decoded
+        if len(index) == recipe.window:
+            yield _window(pixels, index, pts_seconds, f"{name}#{number}")
+            index, pts_seconds, pixels, number = [], [], _black(recipe), number + 1
+    if index:
         if recipe.pad == "repeat":
-            pixels[len(taken) :] = pixels[len(taken) - 1]
-        yield _window(pixels, taken, f"{name}#{number}")
+            pixels[len(index) :] = pixels[len(index) - 1]
+        yield _window(pixels, index, pts_seconds, f"{name}#{number}")
 
 
 def _black(recipe: Recipe) -> Tensor:
     return torch.full((recipe.window, 3, *recipe.size_hw), BLACK)
 
 
-def _window(pixels: Tensor, taken: list[Frame], name: str) -> Window:
-    index = np.array([frame.index for frame in taken], np.int64)
-    return Window(pixels, index, np.array([frame.pts_seconds for frame in taken], np.float64), name)
+def _window(pixels: Tensor, index: list[int], pts_seconds: list[float], name: str) -> Window:
+    return Window(pixels, np.array(index, np.int64), np.array(pts_seconds, np.float64), name)

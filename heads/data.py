@@ -1,21 +1,29 @@
-"""From a manifest and a store to what a head is trained on: arrays in memory with their labels.
+"""From a manifest and a store to what a head is trained on: rows in one array with their labels.
 
 Axes: N videos, K classes.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
 from actiondiff import InputError
-from actiondiff.heads.batch import Batch, collate
+from actiondiff.heads.freshness import stale_videos
 from actiondiff.heads.metrics import multi_hot
+from actiondiff.heads.ragged import Ragged
 from actiondiff.manifests import Manifest
 from actiondiff.store import FeatureKey, FeatureStore
 
 PAPER_KEY = FeatureKey(9, 20)
+IN_MEMORY = 0.5
+"""Share of the free memory that features may take; larger ones lie in a temporary file that is mapped."""
+_VIDEOS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +31,8 @@ class LabelledFeatures:
     """Videos with features of one layer and timestep, and their labels.
 
     Attributes:
-        features: one float32 (frames, channels) array a video.
+        features: a (frames, channels) array for each video, float32 when asked for; :class:`Ragged`, all rows in one
+            array, where they come from a store.
         labels: of each video, one or several; some may be no class (then the head never learns them).
         video_ids: unique ids.
         groups: what must not straddle training and validation; empty for a video of its own.
@@ -31,7 +40,7 @@ class LabelledFeatures:
         multilabel: whether a video can have several labels.
     """
 
-    features: tuple[Float32[np.ndarray, "_ channels"], ...]
+    features: Sequence[np.ndarray]
     labels: tuple[tuple[str, ...], ...]
     video_ids: tuple[str, ...]
     groups: tuple[str, ...]
@@ -49,15 +58,20 @@ class LabelledFeatures:
     def __repr__(self) -> str:
         return f"LabelledFeatures({len(self.features)} videos, {self.channels} channels, {len(self.classes)} classes)"
 
+    @cached_property
+    def ragged(self) -> Ragged:
+        """The features as rows of one array."""
+        return Ragged.of(self.features)
+
     @property
     def channels(self) -> int:
         """Of the features."""
-        return self.features[0].shape[1] if self.features else 0
+        return self.ragged.channels
 
     @property
     def longest(self) -> int:
         """Frames of the longest video."""
-        return max((len(array) for array in self.features), default=0)
+        return int(self.ragged.lengths_N.max())
 
     @property
     def targets_NK(self) -> Float32[np.ndarray, "videos classes"]:  # noqa: N802
@@ -66,7 +80,7 @@ class LabelledFeatures:
 
     def longer_than(self, frames: int) -> int:
         """How many videos have more frames than this."""
-        return sum(len(array) > frames for array in self.features)
+        return int((self.ragged.lengths_N > frames).sum())
 
     def of_kind(self, multilabel: bool) -> "LabelledFeatures":
         """The same videos, taken as having one label each or several."""
@@ -80,41 +94,11 @@ class LabelledFeatures:
         """Some of the videos, in the order of the indices."""
         return replace(
             self,
-            features=tuple(self.features[index] for index in indices),
+            features=self.ragged.subset(indices),
             labels=tuple(self.labels[index] for index in indices),
             video_ids=tuple(self.video_ids[index] for index in indices),
             groups=tuple(self.groups[index] for index in indices),
         )
-
-
-class Batches:
-    """Batches of some videos, one pass at a time; a new order each pass if a seed is given.
-
-    Args:
-        data: the videos.
-        batch_size: videos a batch; the last may be smaller.
-        max_length: frames of a video that are used.
-        seed: of the order; None keeps the given order.
-    """
-
-    def __init__(self, data: LabelledFeatures, batch_size: int, max_length: int, seed: int | None = None) -> None:
-        self._data, self._targets_NK = data, data.targets_NK
-        self._batch_size, self._max_length = batch_size, max_length
-        self._generator = None if seed is None else np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return -(-len(self._data) // self._batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        count = len(self._data)
-        order = np.arange(count) if self._generator is None else self._generator.permutation(count)
-        for start in range(0, count, self._batch_size):
-            yield self._batch(order[start : start + self._batch_size])
-
-    def _batch(self, rows: np.ndarray) -> Batch:
-        features = [self._data.features[row] for row in rows]
-        ids = [self._data.video_ids[row] for row in rows]
-        return collate(features, self._targets_NK[rows], ids, self._max_length)
 
 
 def choose_key(store: FeatureStore, layer: int | None, timestep: int | None) -> FeatureKey:
@@ -128,11 +112,18 @@ def choose_key(store: FeatureStore, layer: int | None, timestep: int | None) -> 
     there = "; ".join(map(str, keys)) or "nothing yet"
     if not fitting:
         asked = " and ".join(f"{n} {v}" for n, v in (("layer", layer), ("t", timestep)) if v is not None) or "any"
-        option = f"actiondiff extract --layer {layer or 9} --t {20 if timestep is None else timestep}"
-        raise InputError(f"{store.path} has no features of {asked}; it has {there}. Add them with: {option}")
+        command = extract_command(store, layer or 9, 20 if timestep is None else timestep)
+        raise InputError(f"{store.path} has no features of {asked}; it has {there}. Add them with: {command}")
     if len(fitting) > 1 and PAPER_KEY not in fitting:
         raise InputError(f"{store.path} has several layers and timesteps: {there}. Choose one with --layer and --t.")
     return fitting[0] if len(fitting) == 1 else PAPER_KEY
+
+
+def extract_command(store: FeatureStore, layer: int | str, timestep: int | str) -> str:
+    """What to type for further features in this store."""
+    backbone = store.recipe.get("backbone")
+    named = f" --backbone {backbone}" if backbone and backbone != "imported" else ""
+    return f"actiondiff extract --layer {layer} --t {timestep} --store {store.path}{named}"
 
 
 def load_features(
@@ -142,7 +133,7 @@ def load_features(
     classes: Sequence[str] | None = None,
     allow_unseen: bool = False,
 ) -> LabelledFeatures:
-    """Read the features of a manifest's videos.
+    """Read the features of a manifest's videos into one array, in memory or, where larger, in a mapped file.
 
     Args:
         store: where they are.
@@ -159,9 +150,8 @@ def load_features(
     _check_labels(manifest, classes, allow_unseen)
     ids = [video.video_id for video in videos]
     _check_stored(store, ids, key)
-    arrays = store.read_many(ids, layer=key.layer, timestep=key.timestep)
     return LabelledFeatures(
-        features=tuple(np.ascontiguousarray(array, dtype=np.float32) for array in arrays),
+        features=load_rows(store, ids, key),
         labels=tuple(video.labels for video in videos),
         video_ids=tuple(ids),
         groups=tuple(video.group for video in videos),
@@ -170,18 +160,73 @@ def load_features(
     )
 
 
+def load_rows(store: FeatureStore, video_ids: Sequence[str], key: FeatureKey, limit_bytes: int | None = None) -> Ragged:
+    """The features of some videos in one array, in the store's dtype.
+
+    Args:
+        store: where they are.
+        video_ids: which, in this order.
+        key: layer and timestep.
+        limit_bytes: what may lie in memory; more is written to a temporary file, without a name, and mapped. None is
+            half of what is free.
+    """
+    limit_bytes = int(IN_MEMORY * free_memory_bytes()) if limit_bytes is None else limit_bytes
+    length_of = {
+        part.video_ids[position]: part.row_offsets[position + 1] - part.row_offsets[position]
+        for part, positions in store.places_of(key)
+        for position in positions
+    }
+    lengths = [int(length_of[video_id]) for video_id in video_ids]
+    offsets = np.cumsum([0, *lengths], dtype=np.int64)
+    one = store.read(video_ids[0], layer=key.layer, timestep=key.timestep)
+    if int(offsets[-1]) * one[0].nbytes <= limit_bytes:
+        return Ragged.of_offsets(store.load(video_ids, layer=key.layer, timestep=key.timestep).features, offsets)
+    with tempfile.TemporaryFile(prefix="actiondiff-features-") as file:
+        rows = np.memmap(file, one.dtype, "w+", shape=(int(offsets[-1]), one.shape[1]))
+    parts = store.batches(video_ids, layer=key.layer, timestep=key.timestep, batch_size=_VIDEOS_AT_A_TIME)
+    at = 0
+    for part in parts:
+        rows[at : at + len(part.features)] = part.features
+        at += len(part.features)
+    return Ragged.of_offsets(rows, offsets)
+
+
+def free_memory_bytes() -> int:
+    """Memory that can be had without swapping."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux: what is there at all
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def extracted(store: FeatureStore, manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
-    """Leave out the videos whose extraction failed, and say so.
+    """Leave out the videos whose extraction failed and those whose features are of something else, and say so.
 
     Returns:
         the manifest without them, and notes for the user.
+
+    Raises:
+        InputError: nothing is left.
     """
     failed = [video.video_id for video in manifest if video.video_id in store.failures and video.video_id not in store]
-    if not failed:
+    stale = stale_videos(store, manifest)
+    notes = []
+    if failed:
+        notes.append(f"{len(failed)} videos are left out, their extraction failed: {first_few(failed)}.")
+    if stale:
+        reasons = first_few([f"{video_id} ({why})" for video_id, why in stale.items()])
+        notes.append(
+            f"{len(stale)} videos are left out, their features are not of what the manifest names now: {reasons}. "
+            "Give these rows new ids, or extract into a new store."
+        )
+    if not notes:
         return manifest, ()
-    rest = tuple(video for video in manifest if video.video_id not in set(failed))
-    note = f"{len(failed)} videos are left out, their extraction failed: {first_few(failed)}."
-    return Manifest(rest, manifest.root), (note,)
+    out = {*failed, *stale}
+    rest = tuple(video for video in manifest if video.video_id not in out)
+    if not rest:
+        raise InputError(f"No video of the manifest has features that can be used. {' '.join(notes)}")
+    return Manifest(rest, manifest.root), tuple(notes)
 
 
 def first_few(names: Sequence[str], count: int = 3) -> str:
@@ -207,6 +252,6 @@ def _check_stored(store: FeatureStore, video_ids: Sequence[str], key: FeatureKey
         why = f" (the extraction of {failed} failed)" if failed else ""
         raise InputError(
             f"{len(absent)} of {len(video_ids)} videos have no features of {key} in {store.path}{why}: "
-            f"{first_few(absent)}. Extract them with: actiondiff extract --layer {key.layer} --t {key.timestep}, "
+            f"{first_few(absent)}. Extract them with: {extract_command(store, key.layer, key.timestep)}, "
             "or take them out of the manifest."
         )

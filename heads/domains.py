@@ -55,10 +55,17 @@ class Domains:
         """Trainings that one domain takes."""
         return self.folds or 1
 
+    def training(self, name: str) -> Manifest:
+        """Rows of a domain that a head is trained on, in one round or another."""
+        return self.rows[name] if self.folds else _of_split(self.rows[name], "train")
+
+    def testing(self, name: str) -> Manifest:
+        """Rows of a domain that heads are tested on, in one round or another."""
+        return self.rows[name] if self.folds else _of_split(self.rows[name], "test")
+
     def classes(self, name: str) -> tuple[str, ...]:
         """Labels that a head of this domain is trained on."""
-        rows = self.rows[name]
-        return rows.classes if self.folds else _of_split(rows, "train").classes
+        return self.training(name).classes
 
     def parts(self, name: str, config: FitConfig) -> Parts:
         """Training and validation rows of a domain whose ``split`` column decides."""

@@ -1,5 +1,7 @@
 """From a store and a manifest to a fitted head with its metrics: what ``actiondiff fit`` does."""
 
+import hashlib
+import json
 import platform
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,13 +13,15 @@ import pytorch_lightning
 import torch
 
 from actiondiff import __version__
+from actiondiff.heads.bootstrap import measure_with_intervals
 from actiondiff.heads.data import LabelledFeatures, choose_key, extracted, load_features
 from actiondiff.heads.folders import check_free, new_folder, write_json
-from actiondiff.heads.metrics import Metrics, Predictions, measure, write_predictions
+from actiondiff.heads.metrics import Metrics, Predictions, write_predictions
 from actiondiff.heads.parts import Parts, choose_parts
 from actiondiff.heads.presets import FitConfig
+from actiondiff.heads.resuming import Checkpoint
 from actiondiff.heads.runs import Run, RunConfig
-from actiondiff.heads.training import Progress, TrainedHead, score, train_head
+from actiondiff.heads.training import Placement, Progress, TrainedHead, score, train_head
 from actiondiff.manifests import Manifest
 from actiondiff.store import FeatureKey, FeatureStore
 
@@ -90,6 +94,8 @@ def fit(
     out: str | Path | None = None,
     allow_unseen: bool = False,
     device: str = "auto",
+    placement: Placement | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> FitResult:
     """Fit a head on features of one layer and timestep.
@@ -106,27 +112,61 @@ def fit(
         out: folder of the run, new; None writes nothing.
         allow_unseen: count test videos of labels never trained on as wrong, rather than refuse them.
         device: ``auto``, ``cpu`` or ``cuda``.
+        placement: in place of ``device`` where several are wanted.
+        resume: go on from the state that a killed fit has left beside ``out``, ``OUT.unfinished.safetensors``, written
+            after an epoch at most once a minute; from the beginning where there is none.
         progress: told after every epoch.
 
     Raises:
-        InputError: parts that overlap, videos without features, labels never trained on, an ``out`` that is taken.
+        InputError: parts that overlap, videos without features, labels never trained on, an ``out`` that is taken, the
+            state of another fit.
     """
     if out is not None:
         check_free(out)
+    placement = placement or Placement(device)
     key = choose_key(store, layer, timestep)
     manifest, notes = extracted(store, manifest)
     parts = choose_parts(manifest, config, train, val, tests)
+    notes += parts.notes
     data = _load(store, parts, key, allow_unseen)
+    checkpoint = None if out is None else _checkpoint(Path(out), resume, store, key, config, data)
     with nullcontext() if out is None else new_folder(out) as folder:
         logs = None if folder is None else folder / "logs"
-        trained = train_head(data["train"], data.get("val"), config, logs=logs, device=device, progress=progress)
+        trained = train_head(
+            data["train"],
+            data.get("val"),
+            config,
+            logs=logs,
+            placement=placement,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
         wheres = {"train": train, "val": val, "tests": list(tests)}
         ids = {name: part.video_ids for name, part in data.items()}
-        run = Run(trained.head, _run_config(store, parts, key, data, trained, wheres, notes), ids)
-        result = _result(run, trained, data, device, None if out is None else Path(out))
+        groups = {video.video_id: video.group for video in manifest if video.group}
+        run = Run(trained.head, _run_config(store, parts, key, data, trained, wheres, notes), ids, groups)
+        result = _result(run, trained, data, placement.device, None if out is None else Path(out))
         if folder is not None:
             write_result(folder, result)
+    if checkpoint is not None:
+        checkpoint.remove()
     return result
+
+
+def _checkpoint(
+    out: Path, resume: bool, store: FeatureStore, key: FeatureKey, config: FitConfig, data: dict[str, LabelledFeatures]
+) -> Checkpoint:
+    """The state beside the run's folder, and what must be the same to go on with it."""
+    chosen = {name: part for name, part in data.items() if name in ("train", "val")}
+    rows = [[*part.video_ids, *(";".join(labels) for labels in part.labels)] for part in chosen.values()]
+    identity = {
+        "settings": config.to_dict(),
+        "layer": key.layer,
+        "timestep": key.timestep,
+        "recipe": store.fingerprint,
+        "videos and labels": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+    }
+    return Checkpoint(out.with_name(f"{out.name}.unfinished.safetensors"), identity, resume=resume)
 
 
 def write_result(folder: Path, result: FitResult) -> None:
@@ -160,7 +200,7 @@ def _result(
     order = [name for name in data if name not in ("train", "val")] + ["val"] * ("val" in data)
     loss = trained.config.loss or ""
     predictions = {name: score(run.head, data[name], loss, device=device) for name in order}
-    metrics = {name: measure(part) for name, part in predictions.items()}
+    metrics = {name: measure_with_intervals(part, data[name].groups) for name, part in predictions.items()}
     return FitResult(run, metrics, predictions, trained.history, tuple(run.config.details["notes"]), path)
 
 
@@ -182,6 +222,7 @@ def _run_config(
         "where": wheres,
         "videos": {name: len(part) for name, part in data.items()},
         "videos_longer_than_max_length": cut,
+        "origins": config.origins(),
         "notice": store.notice,
         "notes": [*notes, *_notes(cut, longest), *([store.notice] if store.notice else [])],
     }
@@ -193,7 +234,7 @@ def _run_config(
         multilabel=data["train"].multilabel,
         recipe=store.recipe,
         fingerprint=store.fingerprint,
-        selection=parts.selection(trained.best_epoch, config.epochs),
+        selection=parts.selection(trained.best_epoch, len(trained.history)),
         details=details,
     )
 

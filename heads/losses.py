@@ -5,14 +5,16 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
 from actiondiff import InputError
 
 LOSSES = ("cross-entropy", "focal", "bce")
+CLASS_WEIGHTS = ("none", "balanced")
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -21,31 +23,50 @@ def focal_loss(
     targets_BK: Float[Tensor, "batch classes"],
     alpha: float = 0.25,
     gamma: float = 2.0,
+    weights_K: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of ``alpha (1 - p)^gamma BCE``, p = exp(-BCE) being the probability given to the truth.
 
     As in the published code ``alpha`` scales every term; it does not weigh positives against negatives.
     """
     bce_BK = functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, reduction="none")
-    return (alpha * (1 - torch.exp(-bce_BK)) ** gamma * bce_BK).mean()
+    terms_BK = alpha * (1 - torch.exp(-bce_BK)) ** gamma * bce_BK
+    return (terms_BK if weights_K is None else terms_BK * weights_K).mean()
 
 
 def bce_loss(
-    logits_BK: Float[Tensor, "batch classes"], targets_BK: Float[Tensor, "batch classes"]
+    logits_BK: Float[Tensor, "batch classes"],
+    targets_BK: Float[Tensor, "batch classes"],
+    weights_K: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of sigmoids, mean over videos and classes."""
-    return functional.binary_cross_entropy_with_logits(logits_BK, targets_BK)
+    return functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, weight=weights_K)
 
 
 def cross_entropy_loss(
-    logits_BK: Float[Tensor, "batch classes"], targets_BK: Float[Tensor, "batch classes"]
+    logits_BK: Float[Tensor, "batch classes"],
+    targets_BK: Float[Tensor, "batch classes"],
+    weights_K: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of softmax against one label (or a mixture of labels), mean over videos."""
-    return functional.cross_entropy(logits_BK, targets_BK)
+    return functional.cross_entropy(logits_BK, targets_BK, weight=weights_K)
 
 
-def build_loss(name: str, alpha: float = 0.25, gamma: float = 2.0) -> Loss:
-    """The loss of this name; ``alpha`` and ``gamma`` are the focal loss's.
+def build_loss(
+    name: str,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    smoothing: float = 0.0,
+    weights_K: Float[Tensor, " classes"] | None = None,
+) -> Loss:
+    """A loss of logits and targets.
+
+    Args:
+        name: one of :data:`LOSSES`.
+        alpha: the focal loss's scale.
+        gamma: its exponent.
+        smoothing: label smoothing, see :func:`smooth`.
+        weights_K: what each class's terms are multiplied by, see :func:`class_weights`.
 
     Raises:
         InputError: unknown name.
@@ -53,11 +74,31 @@ def build_loss(name: str, alpha: float = 0.25, gamma: float = 2.0) -> Loss:
     if name not in LOSSES:
         raise InputError(f"A loss is one of {', '.join(LOSSES)}; got {name!r}.")
     losses: dict[str, Loss] = {
-        "cross-entropy": cross_entropy_loss,
-        "focal": partial(focal_loss, alpha=alpha, gamma=gamma),
-        "bce": bce_loss,
+        "cross-entropy": partial(cross_entropy_loss, weights_K=weights_K),
+        "focal": partial(focal_loss, alpha=alpha, gamma=gamma, weights_K=weights_K),
+        "bce": partial(bce_loss, weights_K=weights_K),
     }
-    return losses[name]
+    loss = losses[name]
+    if not smoothing:
+        return loss
+    return lambda logits, targets: loss(logits, smooth(targets, smoothing, name))
+
+
+def smooth(targets_BK: Float[Tensor, "batch classes"], smoothing: float, loss: str) -> Float[Tensor, "batch classes"]:
+    """Targets moved a share of the way to knowing nothing: 1/K for softmax, 1/2 for sigmoids (Szegedy et al., 2016)."""
+    nothing = 1 / targets_BK.shape[1] if loss == "cross-entropy" else 0.5
+    return (1 - smoothing) * targets_BK + smoothing * nothing
+
+
+def class_weights(targets_NK: Float32[np.ndarray, "videos classes"], loss: str) -> Float32[np.ndarray, " classes"]:
+    """Weights against frequent classes, each inversely proportional to its count in training.
+
+    For softmax scaled so that the mean weight over training videos is 1, ``N / (K n_k)``; for sigmoids so that the mean
+    over classes is 1. A class without videos counts as having one.
+    """
+    inverse_K = 1 / np.maximum(targets_NK.sum(axis=0), 1)
+    scale = len(targets_NK) / len(inverse_K) if loss == "cross-entropy" else 1 / inverse_K.mean()
+    return (scale * inverse_K).astype(np.float32)
 
 
 def probabilities(logits_NK: Float[Tensor, "videos classes"], loss: str) -> Float[Tensor, "videos classes"]:

@@ -1,17 +1,27 @@
-"""What a transfer found: tidy rows, matrices over them, a table for the terminal, a CSV and a picture."""
+"""What a transfer found: tidy rows, matrices over them beside their baselines, a table for the terminal."""
 
-import csv
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from actiondiff.heads.folders import new_folder, write_json
-from actiondiff.heads.pictures import Panel, draw_matrices
+from actiondiff.heads.correlations import Relation, relations
+from actiondiff.heads.metrics import METRIC_NAMES
+from actiondiff.heads.tables import aligned, number
 
 Matrix = Float64[np.ndarray, "train test"]
+LEVEL = 0.95
+DOMAINS_SHOWN = 8
+"""Domains up to which the terminal shows whole matrices."""
+
+BASELINES = {
+    "most_frequent": "most frequent label",
+    "prior_guess": "label drawn by its share in training",
+    "naive_bayes": "naive Bayes",
+}
+"""Columns of a row that hold a baseline, and their names for people. Only naive Bayes looks at features."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class TransferRow:
         map_micro: average precision over all (video, class) pairs.
         chance: 1 / classes; for several labels the ``map_macro`` of a random order.
         most_frequent: what scoring by label frequency in training gets: accuracy, or ``map_macro`` for several labels.
+        prior_guess: expected accuracy of drawing labels by their share in training; None for several labels.
+        naive_bayes: what Gaussian naive Bayes on mean features gets: accuracy, or ``map_macro`` for several labels.
     """
 
     head: str
@@ -43,9 +55,11 @@ class TransferRow:
     map_micro: float | None
     chance: float
     most_frequent: float
+    prior_guess: float | None
+    naive_bayes: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TransferResult:
     """All cells of all heads, sources and seeds.
 
@@ -54,6 +68,7 @@ class TransferResult:
         domains: names, in the order of the matrices' rows and columns.
         by: the manifest's column.
         how: in words, how training and test rows were told apart.
+        label_correlation: of label frequencies, train domain down, test domain across; NaN where it is not defined.
         notes: what the user should know, in sentences.
         details: settings of the heads and recipes of the sources, as JSON values.
     """
@@ -62,6 +77,7 @@ class TransferResult:
     domains: tuple[str, ...]
     by: str
     how: str
+    label_correlation: Matrix
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -76,6 +92,11 @@ class TransferResult:
         return tuple(dict.fromkeys((row.features, row.head) for row in self.rows))
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return tuple(dict.fromkeys(row.features for row in self.rows))
+
+    @property
     def seeds(self) -> int:
         """How many seeds each cell has."""
         return len({row.seed for row in self.rows})
@@ -83,88 +104,133 @@ class TransferResult:
     @property
     def chance(self) -> Matrix:
         """What guessing gets in each cell."""
-        return self._mean("chance", *self.pairs[0])
+        return self.mean(*self.pairs[0], "chance")
 
     @property
     def most_frequent(self) -> Matrix:
         """What always saying the most frequent training label gets in each cell."""
-        return self._mean("most_frequent", *self.pairs[0])
+        return self.mean(*self.pairs[0], "most_frequent")
+
+    def baseline(self, name: str, features: str | None = None) -> Matrix:
+        """A baseline of :data:`BASELINES` in each cell, mean over seeds; ``features`` matter to naive Bayes only."""
+        pair = next(pair for pair in self.pairs if features in (None, pair[0]))
+        return self.mean(*pair, name)
 
     def mean(self, features: str, head: str, metric: str | None = None) -> Matrix:
-        """Mean over seeds, a row for each training domain, a column for each test domain."""
-        return self._mean(metric or self.metric, features, head)
+        """Mean over seeds, a row for each training domain, a column for each test domain; NaN where not defined."""
+        return self._cells(metric or self.metric, features, head).mean(axis=0)
 
     def deviation(self, features: str, head: str, metric: str | None = None) -> Matrix:
         """Standard deviation over seeds (of a sample: n - 1); NaN for one seed."""
         cells = self._cells(metric or self.metric, features, head)
         return cells.std(axis=0, ddof=1) if len(cells) > 1 else np.full(cells.shape[1:], np.nan)
 
+    def half_width(self, features: str, head: str, metric: str | None = None) -> Matrix:
+        """Half of the 95 % interval of the mean over seeds, by Student's t; NaN for one seed.
+
+        A seed draws weights, order and folds. The interval says how well the mean over seeds is known, not what other
+        videos would give.
+        """
+        from scipy.stats import t
+
+        seeds = len(self._cells("chance", features, head))
+        if seeds < 2:
+            return np.full((len(self.domains), len(self.domains)), np.nan)
+        quantile = float(t.ppf((1 + LEVEL) / 2, seeds - 1))
+        return quantile * self.deviation(features, head, metric) / np.sqrt(seeds)
+
+    def relations(self, features: str, head: str) -> tuple[Relation, Relation]:
+        """How a head's matrix goes with the label correlation."""
+        return relations(self.mean(features, head), self.label_correlation)
+
     def table(self) -> str:
-        """For the terminal: rows train, columns test, the baselines below."""
-        lines = [["features", "head", f"train {self.by}", *(f"test {name}" for name in self.domains)]]
+        """For the terminal: rows train, columns test, the baselines below, then the label correlation.
+
+        Matrices that are too wide for a terminal are told by their means on and off the diagonal.
+        """
+        small = len(self.domains) <= DOMAINS_SHOWN
+        columns = [f"test {name}" for name in self.domains] if small else ["same domain", "another domain"]
+        lines = [["features", "head", f"train {self.by}", *columns]]
+        add = self._lines if small else self._line_of_means
         for features, head in self.pairs:
-            mean, deviation = self.mean(features, head), self.deviation(features, head)
-            lines += self._lines(features, head, mean, deviation)
-        lines += self._lines("(none)", "most frequent label", self.most_frequent)
-        lines.append(["(none)", "chance", "(any)", *(_shown(value) for value in self.chance.mean(axis=0))])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        ]
-        return "\n".join([self.caption(), *self.notes, "", *text])
+            lines += add(features, head, self.mean(features, head), self.half_width(features, head))
+        for source in self.sources:
+            lines += add(source, BASELINES["naive_bayes"], self.baseline("naive_bayes", source))
+        lines += add("(none)", BASELINES["most_frequent"], self.most_frequent)
+        if self.metric == "accuracy":
+            lines += add("(none)", BASELINES["prior_guess"], self.baseline("prior_guess"))
+        lines += (
+            self._line_of_means("(none)", "chance", self.chance)
+            if not small
+            else [["(none)", "chance", "(any)", *(number(value) for value in self.chance.mean(axis=0))]]
+        )
+        return "\n".join([self.caption(), *self.notes, "", *aligned(lines, 3), "", *self._label_lines(small)])
 
     def caption(self) -> str:
         """What the numbers are."""
-        spread = f", mean ± deviation over {self.seeds} seeds" if self.seeds > 1 else ", one seed"
-        return f"{self.metric.replace('_', ' ')}{spread}; {self.how}"
+        spread = f"mean ± half of the 95 % interval over {self.seeds} seeds" if self.seeds > 1 else "one seed"
+        return f"{METRIC_NAMES[self.metric]}, {spread}; {self.how}"
 
     def write(self, out: str | Path) -> Path:
-        """Write ``transfer.csv``, ``transfer.png`` and ``transfer.json`` (settings and recipes) into a new folder.
+        """Write tables and pictures into a new folder: see :func:`actiondiff.heads.transfer_files.write_transfer`.
 
         Raises:
             InputError: ``out`` is taken.
         """
-        with new_folder(out) as folder:
-            self._write_csv(folder / "transfer.csv")
-            write_json(folder / "transfer.json", self.to_dict())
-            draw_matrices(folder / "transfer.png", self.panels(), self.domains, self._title(), self._footnote())
-        return Path(out)
+        from actiondiff.heads.transfer_files import write_transfer
+
+        return write_transfer(self, out)
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings, recipes, notes and rows as JSON values."""
-        return {**self.details, "notes": list(self.notes), "rows": [asdict(row) for row in self.rows]}
+        """Settings, recipes, notes, matrices and rows as JSON values."""
+        return {
+            **self.details,
+            "metric": self.metric,
+            "domains": list(self.domains),
+            "notes": list(self.notes),
+            "label_correlation": as_json(self.label_correlation),
+            "matrices": [
+                {
+                    "features": features,
+                    "head": head,
+                    "mean": as_json(self.mean(features, head)),
+                    "half_width": as_json(self.half_width(features, head)),
+                    "naive_bayes": as_json(self.baseline("naive_bayes", features)),
+                    "relations": [relation.to_dict() for relation in self.relations(features, head)],
+                }
+                for features, head in self.pairs
+            ],
+            "rows": [asdict(row) for row in self.rows],
+        }
 
-    def panels(self) -> list[Panel]:
-        """A heat map for each head and source."""
-        return [
-            Panel(f"{head} head\n{features}", self.mean(features, head), self.deviation(features, head))
-            for features, head in self.pairs
-        ]
-
-    def _title(self) -> str:
-        return f"Trained on one {self.by}, tested on another: {self.metric.replace('_', ' ')}"
-
-    def _footnote(self) -> str:
-        chance, frequent = (_range(matrix) for matrix in (self.chance, self.most_frequent))
-        return "   ·   ".join(
-            [f"chance {chance}", f"most frequent training label {frequent}", self.caption(), *self.notes]
-        )
-
-    def _lines(self, features: str, head: str, mean: Matrix, deviation: Matrix | None = None) -> list[list[str]]:
-        spread = np.full(mean.shape, np.nan) if deviation is None else deviation
+    def _lines(self, features: str, head: str, mean: Matrix, half_width: Matrix | None = None) -> list[list[str]]:
+        spread = np.full(mean.shape, np.nan) if half_width is None else half_width
         return [
             [features, head, name, *(_shown(*cell) for cell in zip(mean[row], spread[row], strict=True))]
             for row, name in enumerate(self.domains)
         ]
 
-    def _write_csv(self, path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(TransferRow)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
+    def _line_of_means(
+        self, features: str, head: str, mean: Matrix, half_width: Matrix | None = None
+    ) -> list[list[str]]:
+        same = np.eye(len(mean), dtype=bool)
+        return [[features, head, "(mean)", number(np.nanmean(mean[same])), number(np.nanmean(mean[~same]))]]
 
-    def _mean(self, name: str, features: str, head: str) -> Matrix:
-        return self._cells(name, features, head).mean(axis=0)
+    def _label_lines(self, small: bool) -> list[str]:
+        if np.isnan(self.label_correlation).all():
+            return ["label frequencies are equal in each domain, so they cannot explain what transfers"]
+        rows = [["label correlation", *(f"test {name}" for name in self.domains)]]
+        rows += [
+            [f"train {name}", *map(number, row)] for name, row in zip(self.domains, self.label_correlation, strict=True)
+        ]
+        related = [["features", "head", "cells", "count", "Pearson", "Spearman"]]
+        for features, head in self.pairs:
+            related += [
+                [features, head, part.cells, str(part.count), number(part.pearson), number(part.spearman)]
+                for part in self.relations(features, head)
+            ]
+        told = f"{METRIC_NAMES[self.metric]} against label correlation:"
+        return [*([*aligned(rows), ""] if small else []), told, *aligned(related, 3)]
 
     def _cells(self, name: str, features: str, head: str) -> Float64[np.ndarray, "seeds train test"]:
         """One matrix a seed; a metric that is not defined is NaN."""
@@ -178,10 +244,10 @@ class TransferResult:
         return cells
 
 
-def _shown(value: float, deviation: float = float("nan")) -> str:
-    return f"{value:.3f}" if np.isnan(deviation) else f"{value:.3f} ± {deviation:.3f}"
+def as_json(matrix: Matrix) -> list[list[float | None]]:
+    """A matrix as lists, None for NaN."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
 
 
-def _range(matrix: Matrix) -> str:
-    low, high = f"{np.nanmin(matrix):.3f}", f"{np.nanmax(matrix):.3f}"
-    return low if low == high else f"{low} to {high}"
+def _shown(value: float, half_width: float) -> str:
+    return number(value) if np.isnan(half_width) else f"{number(value)} ± {half_width:.3f}"

@@ -7,7 +7,7 @@ Axes: N videos, K classes.
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from jaxtyping import Bool, Float64
 from torchmetrics.functional.classification import binary_average_precision
 
 from actiondiff import InputError
+from actiondiff.heads.tables import aligned
+
+BEST_SHOWN = 3
+METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP macro", "map_micro": "mAP micro"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +67,12 @@ class Predictions:
 
     def text(self) -> str:
         """For the terminal: the three best classes of each video."""
-        return "\n".join(
-            f"{video_id}: " + ", ".join(f"{name} {score:.3f}" for name, score in top)
-            for video_id, top in zip(self.video_ids, self.top(3), strict=True)
-        )
+        rows = [
+            [video_id, *(cell for name, score in top for cell in (name, f"{score:.3f}"))]
+            for video_id, top in zip(self.video_ids, self.top(BEST_SHOWN), strict=True)
+        ]
+        ranks = ("label", "second", "third")[: min(BEST_SHOWN, len(self.classes))]
+        return "\n".join(aligned([["clip", *(cell for rank in ranks for cell in (rank, "score"))], *rows], 2))
 
     @property
     def best(self) -> tuple[str, ...]:
@@ -83,6 +89,22 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """Bounds of a 95 % interval."""
+
+    low: float
+    high: float
+
+    def to_dict(self) -> list[float]:
+        """As a JSON value."""
+        return [self.low, self.high]
+
+    def text(self) -> str:
+        """As it stands behind a number."""
+        return f"[{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
 class Metrics:
     """What the scores of a set of videos amount to.
 
@@ -93,6 +115,7 @@ class Metrics:
         map_micro: average precision of all (video, class) pairs in one ranking.
         classes_without_positives: classes that no video here has: they are left out of ``map_macro``.
         unseen_labels: labels here that the head was never trained on; such videos count as wrong.
+        intervals: 95 % interval of some of the numbers by name; see :mod:`actiondiff.heads.bootstrap`.
     """
 
     videos: int
@@ -101,6 +124,13 @@ class Metrics:
     map_micro: float | None
     classes_without_positives: tuple[str, ...] = ()
     unseen_labels: tuple[str, ...] = ()
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    @property
+    def headlines(self) -> dict[str, float]:
+        """The numbers that are defined, by name."""
+        named = {"accuracy": self.accuracy, "map_macro": self.map_macro, "map_micro": self.map_micro}
+        return {name: value for name, value in named.items() if value is not None}
 
     @property
     def main(self) -> float:
@@ -113,17 +143,21 @@ class Metrics:
         values: dict[str, Any] = {} if self.accuracy is None else {"accuracy": self.accuracy}
         values |= {"map_macro": self.map_macro, "map_micro": self.map_micro, "videos": self.videos}
         values["classes_without_positives"] = list(self.classes_without_positives)
+        values |= {"intervals": {n: i.to_dict() for n, i in self.intervals.items()}} if self.intervals else {}
         return values | ({"unseen_labels": list(self.unseen_labels)} if self.unseen_labels else {})
 
     def text(self) -> str:
         """One line for the terminal."""
-        named = (("accuracy", self.accuracy), ("mAP macro", self.map_macro), ("mAP micro", self.map_micro))
-        shown = [f"{name} {value:.3f}" for name, value in named if value is not None] + [f"{self.videos} videos"]
+        shown = [f"{METRIC_NAMES[name]} {value:.3f}{self._interval(name)}" for name, value in self.headlines.items()]
+        shown.append(f"{self.videos} videos")
         if self.classes_without_positives:
             shown.append(f"left out of mAP macro for want of positives: {', '.join(self.classes_without_positives)}")
         if self.unseen_labels:
             shown.append(f"never trained on, counted as wrong: {', '.join(self.unseen_labels)}")
         return ", ".join(shown)
+
+    def _interval(self, name: str) -> str:
+        return f" {self.intervals[name].text()}" if name in self.intervals else ""
 
 
 def measure(predictions: Predictions) -> Metrics:
@@ -177,5 +211,35 @@ def write_predictions(path: Path, parts: dict[str, Predictions]) -> None:
             for video_id, labels, scores in zip(
                 predictions.video_ids, predictions.labels, predictions.scores_NK, strict=True
             ):
-                shown = [f"{score:.6g}" for score in scores]
+                shown = [repr(score) for score in scores.tolist()]  # in full: rounding would make ties
                 writer.writerow([*([name] if several else []), video_id, ";".join(labels), *shown])
+
+
+def read_predictions(path: Path, multilabel: bool) -> dict[str, Predictions]:
+    """Read what :func:`write_predictions` wrote: predictions by part, ``test`` where the file names no parts.
+
+    Args:
+        path: the file.
+        multilabel: whether a video can have several labels, which the file does not say.
+
+    Raises:
+        InputError: the file is not of this form.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    ahead = 1 if header[:1] == ["part"] else 0
+    if header[ahead : ahead + 2] != ["video_id", "label"] or any(len(row) != len(header) for row in rows):
+        raise InputError(f"A predictions file has the columns video_id, label and one for each class; {path} has not.")
+    parts: dict[str, list[list[str]]] = {}
+    for row in rows:
+        parts.setdefault(row[0] if ahead else "test", []).append(row[ahead:])
+    try:
+        return {name: _as_predictions(part, tuple(header[ahead + 2 :]), multilabel) for name, part in parts.items()}
+    except ValueError as error:
+        raise InputError(f"The scores of a predictions file are numbers; in {path}: {error}.") from error
+
+
+def _as_predictions(rows: Sequence[Sequence[str]], classes: tuple[str, ...], multilabel: bool) -> Predictions:
+    labels = tuple(tuple(label for label in row[1].split(";") if label) for row in rows)
+    scores_NK = np.array([row[2:] for row in rows], dtype=np.float64).reshape(len(rows), len(classes))
+    return Predictions(tuple(row[0] for row in rows), labels, classes, scores_NK, multilabel)

@@ -8,16 +8,18 @@ Axes: B batch, F frames, T tokens (class token and frames), C channels, K classe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from actiondiff import InputError
+from actiondiff.heads.frame_linear import FrameLinear
+from actiondiff.heads.ragged import Ragged
 
-HeadKind = Literal["linear", "mlp", "transformer"]
+_ROWS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,16 @@ class HeadConfig:
     """Everything that decides a head's shape.
 
     Attributes:
-        kind: ``linear``, ``mlp`` or ``transformer``.
+        kind: ``linear``, ``mlp``, ``transformer`` or ``attentive``.
         channels: of the features.
         classes: number of logits.
         max_length: frames of a video that are used, from its first.
         layers: encoder layers of the transformer.
-        attention_heads: of each of them; they divide the channels.
-        dropout: inside the transformer's layers and the MLP.
+        attention_heads: of each of them, and of the attentive head; they divide the width.
+        dropout: inside every head but the linear one.
         hidden: width of the MLP's hidden layer.
         standardize: whether inputs are brought to mean 0 and deviation 1, channel by channel.
+        width: channels that each frame is projected to first, by every head but the linear one; None for no projection.
     """
 
     kind: str
@@ -45,20 +48,26 @@ class HeadConfig:
     dropout: float = 0.1
     hidden: int = 512
     standardize: bool = False
+    width: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS:
             raise InputError(f"A head is one of {', '.join(HEADS)}; got {self.kind!r}.")
-        sizes = ("channels", "classes", "max_length", "layers", "attention_heads", "hidden")
+        sizes = ("channels", "classes", "max_length", "layers", "attention_heads", "hidden", "inner")
         if wrong := {name: getattr(self, name) for name in sizes if getattr(self, name) < 1}:
             raise InputError(f"Sizes of a head are 1 or more; got {wrong}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"Dropout is at least 0 and below 1; got {self.dropout}.")
-        if self.kind == "transformer" and self.channels % self.attention_heads:
+        if self.kind in ("transformer", "attentive") and self.inner % self.attention_heads:
             raise InputError(
-                f"A transformer head's attention heads divide the channels of the features; got {self.attention_heads} "
-                f"heads for {self.channels} channels. Choose another number of attention heads, or --head mlp."
+                f"Attention heads divide the channels of the features, or the width that these are projected to; got "
+                f"{self.attention_heads} heads for {self.inner}. Choose --attention-heads or --width, or --head mlp."
             )
+
+    @property
+    def inner(self) -> int:
+        """Channels of a frame inside the head."""
+        return self.channels if self.width is None or self.kind == "linear" else self.width
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HeadConfig":
@@ -79,19 +88,27 @@ class Standardize(nn.Module):
         self.register_buffer("mean_C", torch.zeros(channels))
         self.register_buffer("std_C", torch.ones(channels))
 
-    def measure(self, features: Sequence[Float32[np.ndarray, "_ channels"]]) -> None:
-        """Take mean and deviation over all frames of these videos; channels that never change keep deviation 1."""
-        frames = sum(len(array) for array in features)
-        mean = sum(array.sum(axis=0, dtype=np.float64) for array in features) / frames
-        square = sum(np.square(array - mean).sum(axis=0, dtype=np.float64) for array in features) / frames
+    def measure(self, features: Sequence[np.ndarray], max_length: int | None = None) -> None:
+        """Take mean and deviation over the first ``max_length`` frames of these videos; constant channels get 1."""
+        videos = Ragged.of(features)
+        numbers = videos.row_numbers(max_length)
+        chunks = [numbers[at : at + _ROWS_AT_A_TIME] for at in range(0, len(numbers), _ROWS_AT_A_TIME)]
+        mean = np.sum([_summed(videos, chunk) for chunk in chunks], axis=0) / len(numbers)
+        square = np.sum([_summed(videos, chunk, mean) for chunk in chunks], axis=0) / len(numbers)
         std = np.sqrt(square)
         constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
         self.mean_C.copy_(torch.from_numpy(np.asarray(mean)))
         self.std_C.copy_(torch.from_numpy(np.where(constant, 1.0, std)))
 
-    def forward(self, features_BFC: Float[Tensor, "batch frames channels"]) -> Float[Tensor, "batch frames channels"]:
+    def forward(self, features_C: Float[Tensor, "*any channels"]) -> Float[Tensor, "*any channels"]:
         """Standardised features."""
-        return (features_BFC - self.mean_C) / self.std_C
+        return (features_C - self.mean_C) / self.std_C
+
+
+def _summed(videos: Ragged, numbers: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
+    """Sum of these rows, or of their squared distances from a mean."""
+    rows = np.asarray(videos.rows_RC[numbers], dtype=np.float32)
+    return rows.sum(axis=0, dtype=np.float64) if mean is None else np.square(rows - mean).sum(axis=0, dtype=np.float64)
 
 
 class Head(nn.Module):
@@ -140,13 +157,13 @@ class LinearHead(Head):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.max_length * config.channels, config.classes)
+        self.classifier = FrameLinear(config.max_length * config.channels, config.classes)
 
     def logits(
         self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
-        return self.classifier(concatenate(x_BFC, self.config.max_length))
+        return self.classifier(x_BFC)
 
 
 class MLPHead(Head):
@@ -154,7 +171,8 @@ class MLPHead(Head):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
-        self.hidden = nn.Linear(config.max_length * config.channels, config.hidden)
+        self.project = _projection(config)
+        self.hidden = FrameLinear(config.max_length * config.inner, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden, config.classes)
 
@@ -162,17 +180,20 @@ class MLPHead(Head):
         self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
-        hidden = torch.relu(self.hidden(concatenate(x_BFC, self.config.max_length)))
-        return self.classifier(self.dropout(hidden))
+        return self.classifier(self.dropout(torch.relu(self.hidden(self.project(x_BFC)))))
 
 
 class TransformerHead(Head):
-    """The paper's head: a class token reads the frames through a post-norm transformer encoder."""
+    """The paper's head: a class token reads the frames through a post-norm transformer encoder.
+
+    Only the class token is read out, so the last layer computes no other: the same logits, a layer's worth cheaper.
+    """
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
-        width = config.channels
+        width = config.inner
         self.positions_TC: Tensor
+        self.project = _projection(config)
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.register_buffer("positions_TC", sinusoidal_positions(config.max_length + 1, width), persistent=False)
         layers = [
@@ -188,27 +209,78 @@ class TransformerHead(Head):
         self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
-        tokens_BTC = torch.cat([self.cls_token.expand(len(x_BFC), -1, -1), x_BFC], dim=1)
+        tokens_BTC = torch.cat([self.cls_token.expand(len(x_BFC), -1, -1), self.project(x_BFC)], dim=1)
         padding_BT = torch.cat([torch.zeros_like(mask_BF[:, :1]), ~mask_BF], dim=1)
-        encoded_BTC = self.encoder(
-            tokens_BTC + self.positions_TC[: tokens_BTC.shape[1]], src_key_padding_mask=padding_BT
+        tokens_BTC = tokens_BTC + self.positions_TC[: tokens_BTC.shape[1]]
+        *layers, last = self.encoder.layers
+        norm = cast(nn.Module, self.encoder.norm)
+        for layer in layers:
+            tokens_BTC = layer(tokens_BTC, src_key_padding_mask=padding_BT)
+        return self.classifier(norm(_first_token(last, tokens_BTC, padding_BT)))
+
+
+def _first_token(
+    layer: nn.TransformerEncoderLayer,
+    x_BTC: Float[Tensor, "batch tokens width"],
+    padding_BT: Bool[Tensor, "batch tokens"],
+) -> Float[Tensor, "batch width"]:
+    """A post-norm encoder layer's output at the first token."""
+    first_B1C = x_BTC[:, :1]
+    read_B1C, _ = layer.self_attn(first_B1C, x_BTC, x_BTC, key_padding_mask=padding_BT, need_weights=False)
+    first_B1C = layer.norm1(first_B1C + layer.dropout1(read_B1C))
+    wide_B1C = layer.linear2(layer.dropout(torch.relu(layer.linear1(first_B1C))))
+    return layer.norm2(first_B1C + layer.dropout2(wide_B1C))[:, 0]
+
+
+class AttentiveHead(Head):
+    """One learned query reads the frames by cross-attention, as video self-supervised models are probed.
+
+    A residual block on the query: attention to the normalised frames, then a feed-forward layer of 4 x width with GELU,
+    each after LayerNorm (Bardes et al., 2024, attentive probe). Frames get sinusoidal positions: features have none.
+    """
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        width = config.inner
+        self.positions_FC: Tensor
+        self.project = _projection(config)
+        self.frame_norm = nn.LayerNorm(width)
+        self.register_buffer("positions_FC", sinusoidal_positions(config.max_length, width), persistent=False)
+        self.query = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.attention = nn.MultiheadAttention(width, config.attention_heads, config.dropout, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * width, width)
         )
-        return self.classifier(encoded_BTC[:, 0])
+        self.classifier = nn.Linear(width, config.classes)
+
+    def logits(
+        self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch classes"]:
+        """As :meth:`Head.logits`."""
+        frames_BFC = self.frame_norm(self.project(x_BFC)) + self.positions_FC[: x_BFC.shape[1]]
+        query_B1C = self.query.expand(len(x_BFC), -1, -1)
+        read_B1C, _ = self.attention(query_B1C, frames_BFC, frames_BFC, key_padding_mask=~mask_BF, need_weights=False)
+        pooled_B1C = query_B1C + read_B1C
+        return self.classifier((pooled_B1C + self.feed_forward(self.norm(pooled_B1C)))[:, 0])
 
 
-HEADS: dict[str, type[Head]] = {"linear": LinearHead, "mlp": MLPHead, "transformer": TransformerHead}
+def _projection(config: HeadConfig) -> nn.Module:
+    """Frames to the head's width; without a bias, so that padding stays zero."""
+    return nn.Identity() if config.inner == config.channels else nn.Linear(config.channels, config.inner, bias=False)
+
+
+HEADS: dict[str, type[Head]] = {
+    "linear": LinearHead,
+    "mlp": MLPHead,
+    "transformer": TransformerHead,
+    "attentive": AttentiveHead,
+}
 
 
 def build_head(config: HeadConfig) -> Head:
     """A head of this config with fresh weights from torch's global generator."""
     return HEADS[config.kind](config)
-
-
-def concatenate(
-    x_BFC: Float[Tensor, "batch frames channels"], max_length: int
-) -> Float[Tensor, "batch max_length_times_channels"]:
-    """Frames one after another, zeros up to ``max_length``, whatever the batch was padded to."""
-    return nn.functional.pad(x_BFC, (0, 0, 0, max_length - x_BFC.shape[1])).flatten(1)
 
 
 def sinusoidal_positions(tokens: int, width: int) -> Float[Tensor, "tokens width"]:

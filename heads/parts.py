@@ -1,7 +1,8 @@
 """Which videos train, which choose the epoch, which test; leaks between them are refused."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actiondiff import InputError
 from actiondiff.heads.data import first_few
@@ -15,6 +16,13 @@ MIN_VIDEOS_BESIDE_A_TEST = 100
 """Where there is a test part: of few training videos, choosing an epoch wins less than a fifth of them would teach
 (measured: see the room's README)."""
 
+SPELLINGS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""What people write for the three splits, in lower case."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -25,12 +33,14 @@ class Parts:
         val: what chooses the epoch; None where the last epoch is taken.
         tests: test sets by name; they choose nothing.
         how: in words, where the validation part comes from, or why there is none.
+        notes: what the user should know, in sentences.
     """
 
     train: Manifest
     val: Manifest | None
     tests: dict[str, Manifest] = field(default_factory=dict)
     how: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, part in (("val", self.val), *self.tests.items()):
@@ -57,6 +67,8 @@ def choose_parts(
     train: str | None = None,
     val: str | None = None,
     tests: Sequence[str] = (),
+    *,
+    needed: int | None = None,
 ) -> Parts:
     """Split a manifest by what was asked for, else by its ``split`` column, else by setting groups aside.
 
@@ -66,24 +78,30 @@ def choose_parts(
         train: WHERE of the training rows; None for ``split=train`` if there is any, else all that the others leave.
         val: WHERE of the validation rows; None for ``split=val`` (if ``train`` is None, too), else a part of train.
         tests: a WHERE for each test set; none for ``split=test`` if there is any.
+        needed: training videos from which on a validation part is set aside; None for fewer where nothing is tested.
 
     Raises:
-        InputError: a video or a group is in two parts, or nothing is left to train on.
+        InputError: a video or a group is in two parts, a split is misspelt, or nothing is left to train on.
     """
     test_parts = _tests(manifest, tests)
     val_part = manifest.where(val) if val else None
     if val_part is None and train is None and has_split(manifest, "val"):
         val, val_part = "split=val", manifest.where("split=val")
-    train_part = _train(manifest, train, [*test_parts.values(), *([val_part] if val_part else [])])
+    train_part, notes = _train(manifest, train, [*test_parts.values(), *([val_part] if val_part else [])])
     if val_part is not None:
-        return Parts(train_part, val_part, test_parts, f"given by {val}")
+        return Parts(train_part, val_part, test_parts, f"given by {val}", notes)
     for name, part in test_parts.items():  # before a part is set aside: a group of a test part must not get there
         check_apart(train_part, part, name)
-    return set_aside(train_part, config, test_parts)
+    return replace(set_aside(train_part, config, test_parts, needed=needed), notes=notes)
 
 
 def set_aside(
-    train: Manifest, config: FitConfig, tests: dict[str, Manifest] | None = None, *, tested: bool = False
+    train: Manifest,
+    config: FitConfig,
+    tests: dict[str, Manifest] | None = None,
+    *,
+    tested: bool = False,
+    needed: int | None = None,
 ) -> Parts:
     """Take a validation part out of a training part, whole groups at a time, if there is enough of it.
 
@@ -92,8 +110,10 @@ def set_aside(
         config: for ``val_fraction`` and ``seed``.
         tests: test sets by name.
         tested: whether the head will be tested on other videos than these sets, too.
+        needed: videos from which on a part is set aside; None for more where the head is tested.
     """
-    needed = MIN_VIDEOS_BESIDE_A_TEST if tests or tested else MIN_VIDEOS_TO_SET_ASIDE
+    if needed is None:
+        needed = MIN_VIDEOS_BESIDE_A_TEST if tests or tested else MIN_VIDEOS_TO_SET_ASIDE
     held, how = _held_out(train, config, needed)
     videos = train.videos
     rest = tuple(video for index, video in enumerate(videos) if index not in held)
@@ -102,8 +122,29 @@ def set_aside(
 
 
 def has_split(manifest: Manifest, value: str) -> bool:
-    """Whether any row's split is this one."""
+    """Whether any row's split is this one.
+
+    Raises:
+        InputError: a row's split is another spelling of train, val or test: it would be taken for none of them.
+    """
+    check_splits(manifest)
     return any(video.split == value for video in manifest)
+
+
+def check_splits(manifest: Manifest) -> None:
+    """Refuse splits that mean train, val or test and are not spelt so.
+
+    Raises:
+        InputError: naming them and how to spell them.
+    """
+    meant = {video.split: SPELLINGS.get(video.split.strip().lower(), "") for video in manifest}
+    if wrong := {split: right for split, right in sorted(meant.items()) if right and right != split}:
+        counts = Counter(video.split for video in manifest)
+        told = ", ".join(f"{split!r} ({counts[split]} rows) for {right}" for split, right in wrong.items())
+        raise InputError(
+            f"The split column decides by the words train, val and test; this manifest has {told}. "
+            "Correct the column, or say which rows are which with --train, --val and --test."
+        )
 
 
 def check_apart(train: Manifest, other: Manifest, name: str) -> None:
@@ -131,16 +172,26 @@ def _tests(manifest: Manifest, tests: Sequence[str]) -> dict[str, Manifest]:
     return {where: manifest.where(where) for where in wheres}
 
 
-def _train(manifest: Manifest, train: str | None, others: Sequence[Manifest]) -> Manifest:
-    if train is None and has_split(manifest, "train"):
+def _train(manifest: Manifest, train: str | None, others: Sequence[Manifest]) -> tuple[Manifest, tuple[str, ...]]:
+    """The training rows, and what is said of rows that are in no part."""
+    by_split = train is None and has_split(manifest, "train")
+    if by_split:
         train = "split=train"
-    if train is not None:
-        return manifest.where(train)
     taken = set().union(*(_ids(part) for part in others))
-    rest = tuple(video for video in manifest if video.video_id not in taken)
-    if not rest:
+    if train is not None:
+        part = manifest.where(train)
+        taken |= _ids(part)
+        rest = [video for video in manifest if video.video_id not in taken] if by_split else []
+    else:  # a split of another name is not silently trained on
+        part = Manifest(
+            tuple(v for v in manifest if v.video_id not in taken and v.split in ("", "train")), manifest.root
+        )
+        rest = [video for video in manifest if video.video_id not in taken and video.split not in ("", "train")]
+    if not len(part):
         raise InputError("Nothing is left to train on: every row is in a validation or test part. Give --train.")
-    return Manifest(rest, manifest.root)
+    splits = sorted({repr(video.split) if video.split else "no split" for video in rest})
+    note = f"{len(rest)} videos are in no part: their split is {first_few(splits)}."
+    return part, (note,) if rest else ()
 
 
 def _held_out(train: Manifest, config: FitConfig, needed: int) -> tuple[set[int], str]:

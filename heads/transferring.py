@@ -1,9 +1,7 @@
 """Train in one domain, test in every one: the matrix of a manifest's column beside its baselines."""
 
-# ruff: noqa: N806 - letters in names say the axes
-
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from actiondiff import InputError
+from actiondiff.heads.baselines import label_frequencies, naive_bayes, prior_guess
+from actiondiff.heads.correlations import label_correlations
 from actiondiff.heads.data import LabelledFeatures, choose_key, extracted, load_features
 from actiondiff.heads.domains import Domains, Round, split_domains
 from actiondiff.heads.folders import check_free
@@ -98,7 +98,9 @@ def transfer(
                 lab = _Lab(name, replace(config, seed=seed, max_length=length), data, device, count)
                 rows += [row for domain in domains.names for row in _rows_of(lab.of(domains, domain), domains, domain)]
     details = {"by": by, "how": domains.how, "seeds": seeds, "sources": made, "fits": [c.to_dict() for c in configs]}
-    result = TransferResult(tuple(rows), domains.names, by, domains.how, tuple(dict.fromkeys(notes)), details)
+    result = TransferResult(
+        tuple(rows), domains.names, by, domains.how, label_correlations(domains), tuple(dict.fromkeys(notes)), details
+    )
     if out is not None:
         result.write(out)
     return result
@@ -141,40 +143,51 @@ class _Lab:
         places = {video_id: place for place, video_id in enumerate(self.data.video_ids)}
         return self.data.subset([places[video.video_id] for video in rows])
 
-    def play(self, game: Round) -> dict[str, tuple[Predictions, Predictions]]:
-        """Train once; for each domain the head's scores and those of always saying how frequent labels were."""
+    def play(self, game: Round) -> dict[str, "_Scores"]:
+        """Train once; for each domain the head's scores beside those of the baselines."""
         train = self.pick(game.train)
         trained = train_head(train, self.pick(game.val) if game.val else None, self.config, device=self.device)
         self.count.tick()
         loss = trained.config.loss or ""
         tests = {name: self.pick(rows) for name, rows in game.tests.items()}
         return {
-            name: (score(trained.head, test, loss, device=self.device), label_frequencies(train, test))
+            name: _Scores(
+                score(trained.head, test, loss, device=self.device),
+                label_frequencies(train, test),
+                naive_bayes(train, test),
+                prior_guess(train, test),
+            )
             for name, test in tests.items()
         }
 
 
-def label_frequencies(train: LabelledFeatures, test: LabelledFeatures) -> Predictions:
-    """The baseline that looks at no feature: every class scored by its share in training."""
-    share_K = train.targets_NK.mean(axis=0, dtype=np.float64)
-    scores_NK = np.tile(share_K, (len(test), 1))
-    return Predictions(test.video_ids, test.labels, test.classes, scores_NK, test.multilabel)
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """Of one round in one domain: the head's, and the baselines'."""
+
+    head: Predictions
+    most_frequent: Predictions
+    naive_bayes: Predictions
+    prior_guess: float | None
 
 
 def _rows_of(lab: _Lab, domains: Domains, domain: str) -> list[TransferRow]:
-    heads: dict[str, list[Predictions]] = defaultdict(list)
-    baselines: dict[str, list[Predictions]] = defaultdict(list)
+    played: dict[str, list[_Scores]] = defaultdict(list)
     for game in domains.rounds(domain, lab.config):
-        for name, (scores, baseline) in lab.play(game).items():
-            heads[name].append(scores)
-            baselines[name].append(baseline)
-    combine = {name: _pooled if name == domain else _averaged for name in domains.names}
-    return [
-        _row(lab, domain, name, combine[name](heads[name]), combine[name](baselines[name])) for name in domains.names
-    ]
+        for name, scores in lab.play(game).items():
+            played[name].append(scores)
+    return [_row(lab, domain, name, played[name], _pooled if name == domain else _averaged) for name in domains.names]
 
 
-def _row(lab: _Lab, train: str, test: str, head: Metrics, baseline: Metrics) -> TransferRow:
+def _row(
+    lab: _Lab, train: str, test: str, rounds: list[_Scores], combine: Callable[[list[Predictions]], Metrics]
+) -> TransferRow:
+    head, most_frequent, bayes = (
+        combine([getattr(scores, name) for scores in rounds]) for name in ("head", "most_frequent", "naive_bayes")
+    )
+    sizes = [len(scores.head) for scores in rounds]
+    weighted = zip(rounds, sizes, strict=True)
+    guesses = [scores.prior_guess * size for scores, size in weighted if scores.prior_guess is not None]
     return TransferRow(
         head=lab.config.head,
         features=lab.source,
@@ -185,8 +198,10 @@ def _row(lab: _Lab, train: str, test: str, head: Metrics, baseline: Metrics) -> 
         accuracy=head.accuracy,
         map_macro=head.map_macro,
         map_micro=head.map_micro,
-        chance=baseline.main if lab.data.multilabel else 1 / len(lab.data.classes),
-        most_frequent=baseline.main,
+        chance=most_frequent.main if lab.data.multilabel else 1 / len(lab.data.classes),
+        most_frequent=most_frequent.main,
+        prior_guess=sum(guesses) / sum(sizes) if guesses else None,
+        naive_bayes=bayes.main,
     )
 
 

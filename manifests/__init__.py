@@ -2,6 +2,7 @@
 
 from actiondiff.manifests.animal_kingdom import animal_kingdom
 from actiondiff.manifests.boris import boris
+from actiondiff.manifests.boris_writing import CodedBout, write_boris
 from actiondiff.manifests.building import Built
 from actiondiff.manifests.charades_ego import charades_ego
 from actiondiff.manifests.combining import merge_manifests, split_manifest
@@ -16,7 +17,7 @@ from actiondiff.manifests.faults import (
 )
 from actiondiff.manifests.grouping import grouped_folds, grouped_holdout
 from actiondiff.manifests.manifest import Manifest
-from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, scan
+from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, natural_key, scan
 from actiondiff.manifests.stats import Stats, manifest_stats
 from actiondiff.manifests.ucf_hmdb import ucf_hmdb
 from actiondiff.manifests.video import Video
@@ -27,6 +28,7 @@ __all__ = [
     "FRAME_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Built",
+    "CodedBout",
     "Fault",
     "Manifest",
     "ManifestError",
@@ -44,8 +46,10 @@ __all__ = [
     "grouped_holdout",
     "manifest_stats",
     "merge_manifests",
+    "natural_key",
     "scan",
     "split_manifest",
     "ucf_hmdb",
+    "write_boris",
     "write_video",
 ]

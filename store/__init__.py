@@ -21,6 +21,7 @@ from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.reader import FeatureStore, check_recipe, read_header
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.summary import StoreSummary, describe
+from actiondiff.store.values import as_stored
 from actiondiff.store.writer import StoreWriter
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "StoreWriter",
     "VideoFeatures",
     "VideoNotFound",
+    "as_stored",
     "check_recipe",
     "compact",
     "describe",

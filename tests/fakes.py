@@ -28,6 +28,10 @@ class FakeBackbone:
         self.layer_channels = dict.fromkeys(range(1, 14), 4)
         self.notice = ""
         self.windows_seen = 0
+        self.batch = 1
+
+    def windows_at_once(self, keys: Sequence[FeatureKey]) -> int:
+        return self.batch
 
     def features(self, windows: Sequence[Window], keys: Sequence[FeatureKey]) -> list[dict[FeatureKey, torch.Tensor]]:
         return [self.window_features(window, keys) for window in windows]

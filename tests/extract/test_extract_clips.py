@@ -1,6 +1,12 @@
 """Clips are decoded as a stream, exactly as far as asked, or refused with a stable code."""
 
+import gc
+import json
+import signal
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -197,6 +203,57 @@ def test_check_decodes_every_clip_and_tells_faults(video, tmp_path):
     assert (good.frames, good.size_hw, good.promised, good.fault, good.note) == (61, (48, 64), 61, "", "")
     assert good.frames_per_second == pytest.approx(25)
     assert "bad.mp4" in bad.fault
+
+
+def test_decoded_pictures_do_not_wait_for_the_garbage_collector(video):
+    gc.collect()
+    gc.disable()
+    try:
+        frames = Clip(video).frames(Sampling(4))
+        for _ in frames:
+            pass
+        assert sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) < 10
+    finally:
+        gc.enable()
+
+
+def test_check_tells_codec_rate_promise_and_notes_in_the_manifests_order(video, tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    rows = [Video(f"v{number}", "bad.mp4" if number == 3 else "clip.mp4", ("a",)) for number in range(8)]
+    rows.append(Video("part", "clip.mp4", ("a",), start_seconds=1.0, end_seconds=2.0))
+    checks = list(check_clips(Manifest(tuple(rows), tmp_path), workers=3))
+    assert [check.video_id for check in checks] == [video.video_id for video in rows]
+    assert [check.code for check in checks] == ["decode_error" if number == 3 else "" for number in range(9)]
+    first, part = checks[0], checks[-1]
+    assert (first.container, first.codec, first.pixel_format, first.turn) == ("mov", "h264", "yuv420p", "")
+    assert (first.variable_rate, first.interlaced, first.damaged, first.notes) == (False, False, 0, ())
+    assert first.seconds == pytest.approx(60 / 25)
+    assert (part.frames, part.promised) == (25, 25)
+    assert json.loads(json.dumps(first.to_json()))["frames_per_second"] == 25
+
+
+def test_leaving_a_check_stops_the_clips_that_are_being_decoded(tmp_path):
+    write_video(tmp_path / "long.mp4", np.concatenate([draw_frames(100)] * 10), 25)
+    rows = tuple(Video(f"v{number}", "long.mp4", ("a",)) for number in range(40))
+    checks = check_clips(Manifest(rows, tmp_path), workers=2)
+    whole_began = time.perf_counter()
+    assert next(checks).frames == 1000
+    one_clip = time.perf_counter() - whole_began
+    began = time.perf_counter()
+    checks.close()
+    assert time.perf_counter() - began < 3 * one_clip, "the others were stopped, not decoded"
+
+
+def test_a_check_is_left_with_130_by_ctrl_c(tmp_path):
+    write_video(tmp_path / "long.mp4", np.concatenate([draw_frames(100)] * 10), 25)
+    Manifest(tuple(Video(f"v{n}", "long.mp4", ("a",)) for n in range(400)), tmp_path).write(tmp_path / "manifest.csv")
+    command = [sys.executable, "-c", "from actiondiff.cli import main; main()"]
+    child = subprocess.Popen([*command, "manifest", "check", str(tmp_path / "manifest.csv")], stderr=subprocess.PIPE)
+    while (said := child.stderr.read1()) and b"/400 [" not in said:
+        pass
+    child.send_signal(signal.SIGINT)
+    child.stderr.read()
+    assert child.wait(timeout=30) == 130
 
 
 @pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no folder of real clips beside the checkout")

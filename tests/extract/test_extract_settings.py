@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from fakes import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
+import actiondiff.extract as actiondiff_extract
 from actiondiff import InputError
 from actiondiff.extract import (
     BACKBONES,
@@ -129,17 +131,15 @@ def test_a_hub_download_asks_only_for_the_parts_in_use(monkeypatch):
 
     asked = {}
 
-    def snapshot(_, allow_patterns, ignore_patterns):
-        asked.update(allow=allow_patterns, ignore=ignore_patterns)
+    def snapshot(_, allow_patterns, local_files_only):
+        asked.update(allow=allow_patterns)
         return str(TINY_WEIGHTS)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     load_backbone("svd-xt", device="cpu", size_hw=(64, 64))
 
     def wanted(name):
-        return any(fnmatch.fnmatch(name, p) for p in asked["allow"]) and not any(
-            fnmatch.fnmatch(name, p) for p in asked["ignore"]
-        )
+        return any(fnmatch.fnmatch(name, p) for p in asked["allow"])
 
     assert wanted("unet/diffusion_pytorch_model.safetensors")
     assert wanted("vae/config.json")
@@ -219,6 +219,20 @@ def test_the_doctor_finds_what_the_pipeline_needs():
     assert findings["torch"].good
     assert findings["diffusers"].good
     assert all(finding.text for finding in findings.values())
+    assert {"weights of svd-xt, sdv2", "weights of svd", "weights of videomae", "weights of vjepa2"} <= findings.keys()
+    assert "facebook/vjepa2-vitl-fpc64-256" in findings["weights of vjepa2"].text
+
+
+def test_the_help_and_the_readmes_list_every_backbone(actiondiff):
+    help_text = actiondiff("extract", "--help").stdout
+    room = (Path(actiondiff_extract.__file__).parent / "README.md").read_text()
+    for name, spec in BACKBONES.items():
+        line = next(line for line in help_text.splitlines() if line.strip().startswith(f"{name} "))
+        assert spec.summary.split(":")[0] in line
+        assert (f"layers 1-{spec.layers}," if spec.layers > 1 else "layer 1,") in line
+        row = next(line for line in room.splitlines() if line.startswith(f"| `{name}` |"))
+        assert (spec.hub_id or "") in row
+        assert f"| {spec.window} | {spec.size_hw[0]}x{spec.size_hw[1]} |" in row
 
 
 def test_a_published_single_file_holds_the_same_tensors_as_the_folder():
@@ -308,7 +322,7 @@ def test_a_window_that_overflows_half_precision_is_done_again_in_float32():
         backbone = load_backbone("svd-tiny", window=2, size_hw=(64, 96), device="cpu", precision=precision)
         backbone._modules.unet.conv_in.weight.data.mul_(2e5)
         with torch.inference_mode():
-            once = backbone._features(window, [key])[key]
+            once = backbone._features([window], [key])[0][key]
         found[precision] = backbone.features([window], [key])[0][key]
         assert once.isfinite().all() == (precision == "float32"), "only the first try in half precision overflows"
         assert next(backbone._modules.unet.parameters()).dtype == getattr(torch, precision), "as it was before"

@@ -108,7 +108,9 @@ def test_run_folder(bench, quick: FitConfig, tmp_path: Path, capfd: pytest.Captu
     assert any(path.name.startswith("events.out.tfevents") for path in (folder / "logs").rglob("*"))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() == {"test", "val"}
-    assert metrics["test"].keys() == {"accuracy", "map_macro", "map_micro", "videos", "classes_without_positives"}
+    expected = {"accuracy", "map_macro", "map_micro", "videos", "classes_without_positives", "intervals"}
+    assert metrics["test"].keys() == expected
+    assert metrics["test"]["intervals"].keys() == {"accuracy", "map_macro", "map_micro"}
     assert metrics["test"]["videos"] == 9
     rows = list(csv.DictReader((folder / "predictions.csv").open()))
     assert list(rows[0]) == ["video_id", "label", "a", "b", "c"]

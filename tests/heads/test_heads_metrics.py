@@ -6,7 +6,14 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score
 
 from actiondiff import InputError
-from actiondiff.heads.metrics import Predictions, average_precisions, measure, multi_hot, write_predictions
+from actiondiff.heads.metrics import (
+    Predictions,
+    average_precisions,
+    measure,
+    multi_hot,
+    read_predictions,
+    write_predictions,
+)
 
 
 def drawn(videos: int, classes: int, multilabel: bool, seed: int, steps: int = 10**6) -> Predictions:
@@ -97,3 +104,20 @@ def test_predictions_file(tmp_path: Path) -> None:
     rows = list(csv.reader((tmp_path / "two.csv").open(encoding="utf-8")))
     assert rows[0] == ["part", "video_id", "label", "k0", "k1"]
     assert [row[0] for row in rows[1:]] == ["domain=a"] * 3 + ["domain=b"] * 3
+
+
+def test_predictions_read_back_as_they_were_written(tmp_path: Path) -> None:
+    parts = {"domain=a": drawn(3, 4, True, seed=0), "domain=b": drawn(4, 4, True, seed=1)}
+    write_predictions(tmp_path / "two.csv", parts)
+    again = read_predictions(tmp_path / "two.csv", multilabel=True)
+    assert list(again) == list(parts)
+    for name, part in parts.items():
+        assert (again[name].video_ids, again[name].labels) == (part.video_ids, part.labels)
+        np.testing.assert_array_equal(again[name].scores_NK, part.scores_NK)
+
+
+@pytest.mark.parametrize("text", ["", "video_id,label\n1\n", "a,b,c\n", "video_id,label,x\nv,x,high\n"])
+def test_a_file_that_holds_no_predictions(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InputError, match="predictions file"):
+        read_predictions(tmp_path / "x.csv", multilabel=False)

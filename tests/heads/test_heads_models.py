@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actiondiff import InputError
-from actiondiff.heads.batch import Batch, collate, pad
+from actiondiff.heads.batch import collate, pad
 from actiondiff.heads.models import HEADS, HeadConfig, Standardize, build_head, sinusoidal_positions
 
 CHANNELS, MAX_LENGTH = 8, 6
@@ -60,6 +60,38 @@ def test_positions_are_the_formula() -> None:
     assert sinusoidal_positions(3, 5).shape == (3, 5)
 
 
+def test_only_the_class_token_of_the_last_layer_is_computed_and_nothing_else_differs() -> None:
+    head, (features, mask) = (
+        made("transformer"),
+        pad([np.ones((4, CHANNELS), np.float32), np.ones((2, CHANNELS), np.float32)]),
+    )
+    tokens = torch.cat([head.cls_token.expand(2, -1, -1), features], dim=1) + head.positions_TC[:5]
+    padding = torch.cat([torch.zeros(2, 1, dtype=torch.bool), ~mask], dim=1)
+    whole = head.classifier(head.encoder(tokens, src_key_padding_mask=padding)[:, 0])
+    torch.testing.assert_close(head(features, mask), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_the_attentive_head_is_one_query_that_reads_the_frames() -> None:
+    """Softmax attention of one query, written out for a single attention head."""
+    torch.manual_seed(0)
+    head = build_head(HeadConfig("attentive", CHANNELS, 3, MAX_LENGTH, attention_heads=1)).eval()
+    video = np.random.default_rng(0).normal(size=(4, CHANNELS)).astype(np.float32)
+    frames = head.frame_norm(torch.from_numpy(video)) + sinusoidal_positions(4, CHANNELS)
+    q, k, v = (
+        x @ weight.T + bias
+        for x, weight, bias in zip(
+            (head.query[0], frames, frames),
+            head.attention.in_proj_weight.chunk(3),
+            head.attention.in_proj_bias.chunk(3),
+            strict=True,
+        )
+    )
+    read = head.attention.out_proj(torch.softmax(q @ k.T / CHANNELS**0.5, dim=1) @ v)
+    pooled = head.query[0] + read
+    expected = head.classifier(pooled + head.feed_forward(head.norm(pooled)))
+    torch.testing.assert_close(head(*pad([video])), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_encoder_layers_start_different() -> None:
     first, second = made("transformer").encoder.layers
     assert not torch.equal(first.linear1.weight, second.linear1.weight)
@@ -80,7 +112,7 @@ def test_standardisation_is_that_of_all_frames_and_spares_constant_channels() ->
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"kind": "forest"}, "linear, mlp, transformer"),
+        ({"kind": "forest"}, "linear, mlp, transformer, attentive"),
         ({"kind": "transformer", "attention_heads": 3}, "divide the channels"),
         ({"max_length": 0}, "1 or more"),
         ({"dropout": 1.0}, "Dropout"),
@@ -111,7 +143,5 @@ def test_pad_refuses_what_is_no_batch(shapes: list[tuple[int, int]]) -> None:
 
 
 def test_a_batch_says_shapes_not_values() -> None:
-    batch = collate([np.zeros((2, 3), dtype=np.float32)], np.zeros((1, 4), dtype=np.float32), ["x"])
-    assert repr(batch) == "Batch(features (1, 2, 3), mask (1, 2), targets (1, 4), 1 ids)"
-    with pytest.raises(InputError, match="belong together"):
-        Batch(batch.features_BFC, batch.mask_BF, batch.targets_BK, ("x", "y"))
+    batch = collate([np.zeros((2, 3), dtype=np.float32)], np.zeros((1, 4), dtype=np.float32))
+    assert repr(batch) == "Batch(features (1, 2, 3), mask (1, 2), targets (1, 4))"

@@ -55,9 +55,13 @@ def test_heads_sources_and_seeds(bench, quick: FitConfig, tmp_path: Path) -> Non
     table = result.table()
     assert "test lawn" in table
     assert "most frequent label" in table
-    assert "accuracy, mean ± deviation over 2 seeds; 2 folds of videos in each domain, last epoch" in table
+    assert (
+        "accuracy, mean ± half of the 95 % interval over 2 seeds; 2 folds of videos in each domain, last epoch" in table
+    )
     result.write(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"transfer.csv", "transfer.png", "transfer.json"}
+    tables = {"transfer.csv", "matrices.csv", "correlations.csv", "label_correlation.csv", "transfer.json"}
+    pictures = {"transfer.png", "baselines.png", "label_correlation.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == tables | pictures
     rows = list(csv.DictReader((tmp_path / "out" / "transfer.csv").open()))
     assert list(rows[0])[:6] == ["head", "features", "seed", "train", "test", "videos"]
     assert len(rows) == 32

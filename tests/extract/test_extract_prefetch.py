@@ -1,0 +1,75 @@
+"""Decoding ahead keeps order and errors, holds few windows, and stops when it is told to."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import actiondiff.extract.prefetch as prefetch
+from actiondiff.extract.behind import Behind
+from actiondiff.extract.errors import ClipError
+from actiondiff.extract.planning import Task, clip_of
+from actiondiff.extract.prefetch import streams
+from actiondiff.extract.recipe import Recipe
+from actiondiff.manifests import Manifest
+from actiondiff.store import Failure, FeatureKey, StoreWriter
+
+RECIPE = Recipe("fake", "", (64, 64), window=5, stride=2)
+
+
+def tasks(clips: Manifest) -> list[Task]:
+    return [Task(video, clip_of(clips, video), (FeatureKey(1, 0),)) for video in clips.videos]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 5])
+def test_windows_come_in_order_whatever_the_number_of_threads(clips, workers):
+    seen = []
+    for stream in streams(tasks(clips), RECIPE, workers):
+        frames = np.concatenate([window.frame_index for window in stream])
+        assert stream.source.sha256
+        seen.append((stream.task.video.video_id, len(frames), frames[-1]))
+    assert seen == [(f"v{i}", -(-n // 2), (n - 1) // 2 * 2) for i, n in enumerate((5, 12, 26, 40, 61, 70))]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_is_raised_at_its_own_clip(clips, tmp_path, workers):
+    (tmp_path / "clips" / "1.mp4").write_text("no video")
+    outcomes = []
+    for stream in streams(tasks(clips), RECIPE, workers):
+        try:
+            outcomes.append(len(list(stream)))
+        except ClipError as error:
+            outcomes.append(error.code)
+    assert outcomes == [1, "decode_error", 3, 4, 7, 7]
+
+
+def test_few_windows_wait_and_leaving_early_stops_the_threads(clips, monkeypatch):
+    made: list[int] = []
+    cut = prefetch.cut_windows
+
+    def counted(*arguments):
+        for window in cut(*arguments):
+            made.append(1)
+            yield window
+
+    monkeypatch.setattr(prefetch, "cut_windows", counted)
+    found = streams(tasks(clips), RECIPE, 2)
+    next(iter(next(found)))
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        assert len(made) <= 1 + 2 + 2 + 1  # used, in queues, and in hand of the threads
+        time.sleep(0.01)
+    found.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_what_the_writer_raises_comes_out_behind(tmp_path):
+    with StoreWriter(tmp_path / "s.zarr", RECIPE.to_json()) as writer:
+
+        def broken(_):
+            raise OSError(28, "No space left on device")
+
+        writer.fail = broken
+        with pytest.raises(OSError, match="No space left"), Behind(writer) as behind:
+            behind.fail(Failure("v", "decode_error", "x"))
