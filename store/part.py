@@ -314,9 +314,8 @@ class Part:
         for name in [name for name in list(self.mapped) if name[: len(unit)] == unit]:
             self.mapped.pop(name, None)
 
-    def read_into(self, key: FeatureKey, runs: Sequence[tuple[int, int]], out: np.ndarray) -> None:
-        """Fill ``out`` with the rows of the runs (start, stop), one run after another."""
-        file = self.file(key.layer)
+    def read_into(self, file: FeatureFile, key: FeatureKey, runs: Sequence[tuple[int, int]], out: np.ndarray) -> None:
+        """Fill ``out`` with the rows of the runs (start, stop) of the key's :meth:`file`, one run after another."""
         with self._there():
             if isinstance(self.folder, Path) and file.ends is None:
                 file.read_into(key.timestep, runs, out)

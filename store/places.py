@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
-from urllib.request import url2pathname
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def place_of(path: str | Place) -> Place:
         InputError: the library that speaks this URL's protocol is not installed.
     """
     if isinstance(path, str) and path.startswith("file://"):
-        return Path(url2pathname(path.removeprefix("file://").removeprefix("localhost")))
+        return Path(unquote(path.removeprefix("file://").removeprefix("localhost")))
     if isinstance(path, str) and is_url(path):
         return RemotePath(path)
     return Path(path) if isinstance(path, str) else path

@@ -20,7 +20,7 @@ from numpy import ndarray
 from actiondiff.store.array_reading import not_readable, parse_json
 from actiondiff.store.arrays import COMPRESSIONS, dump_json
 from actiondiff.store.errors import KeyNotFound, PartGone, RecipeMismatch, StoreError, StoreNotFound, VideoNotFound
-from actiondiff.store.feature_file import Rows
+from actiondiff.store.feature_file import FeatureFile, Rows
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part
 from actiondiff.store.places import Place, place_of
@@ -277,11 +277,11 @@ class FeatureStore:
         ends = np.cumsum([0, *(int(rows.sum()) for rows in lengths)])
         outs = [features[start:stop] for start, stop in pairwise(ends.tolist())]
 
-        def read(piece: tuple[tuple[Part, list[tuple[int, int]]], np.ndarray]) -> None:
-            (part, parts_runs), out = piece
-            part.read_into(key, parts_runs, out)
+        def read(piece: tuple[tuple[Part, list[tuple[int, int]]], FeatureFile, np.ndarray]) -> None:
+            (part, parts_runs), file, out = piece
+            part.read_into(file, key, parts_runs, out)
 
-        self._of_all(read, list(zip(runs, outs, strict=True)))
+        self._of_all(read, list(zip(runs, files, outs, strict=True)))
         return RaggedFeatures(tuple(names), row_offsets, features)
 
     def _of_all(self, work: Callable[[Any], _Found], pieces: list[Any]) -> list[_Found]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from actiondiff import ActionDiffError, InputError
-from actiondiff.store.errors import RemoteError, StoreNotWritable
+from actiondiff.store.errors import RemoteError, StoreError, StoreNotWritable
 
 BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "tos", "oss"}
 """Storage without folders: what would make one there makes buckets."""
@@ -102,7 +102,7 @@ class RemotePath:
         with asking(self) as (fs, path):
             content = bytes(fs.cat_file(path, start=start, end=stop))
         if len(content) != stop - start:
-            raise EOFError(f"{self} ends at byte {start + len(content)}; {stop} were expected.")
+            raise StoreError(f"{self} is damaged: it ends at byte {start + len(content)}; {stop} were expected.")
         return content
 
     def size(self) -> int:
@@ -123,7 +123,6 @@ class RemotePath:
             FileNotFoundError: nothing does.
         """
         with asking(self) as (fs, path):
-            fs.invalidate_cache()
             found = fs.ls(path, detail=False)
         names = {name.rstrip("/").rpartition("/")[2] for name in found}
         return iter(sorted((self / name for name in names), key=str))
@@ -142,7 +141,6 @@ class RemotePath:
 
     def _infos(self) -> dict[str, dict[str, Any]]:
         with asking(self) as (fs, path):
-            fs.invalidate_cache()
             found = fs.find(path, detail=True)
         start = len(path.rstrip("/")) + 1
         return {name[start:]: info for name, info in found.items() if len(name) > start - 1}
@@ -196,8 +194,10 @@ def asking(place: RemotePath, writing: bool = False) -> Iterator[tuple[Any, str]
     from fsspec.core import url_to_fs
 
     try:
-        yield url_to_fs(place.url)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError, EOFError, ActionDiffError):
+        fs, path = url_to_fs(place.url)
+        fs.invalidate_cache()  # of listings: others write there, too
+        yield fs, path
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError, ActionDiffError):
         raise
     except Exception as error:
         if isinstance(error, FileNotFoundError) and not writing:
@@ -233,7 +233,12 @@ def publish(folder: Path, target: RemotePath, files: Mapping[str, Any]) -> None:
         arrived = target.sizes()
         if arrived != {name: record.size_bytes for name, record in files.items()}:
             raise StoreNotWritable(f"{target} did not arrive whole: the storage tells of other sizes. Run it again.")
-        (target / "zarr.json").write_new((folder / "zarr.json").read_bytes())
+        index = (folder / "zarr.json").read_bytes()
+        try:
+            (target / "zarr.json").write_new(index)
+        except FileExistsError:  # an answer was lost, and the request made again: nobody else writes under this name
+            if (target / "zarr.json").read_bytes() != index:
+                raise
     except BaseException:
         _take_back(target)
         raise

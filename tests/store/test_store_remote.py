@@ -403,6 +403,50 @@ def test_local_paths_load_no_remote_library(tmp_path: Path) -> None:
     assert told.stdout.strip() == "[]"
 
 
+def test_an_index_whose_answer_was_lost_is_not_written_as_another_part(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StoreWriter(url, RECIPE)
+    real = RemotePath.write_new
+
+    def twice(self: RemotePath, content: bytes) -> None:
+        real(self, content)
+        real(self, content)
+
+    with StoreWriter(url, RECIPE) as writer:
+        writer.add(VIDEOS[0])
+        with monkeypatch.context() as patches:
+            patches.setattr(RemotePath, "write_new", twice)
+            writer.commit()
+    assert len(FeatureStore(url).parts) == 1
+
+
+def test_a_part_that_another_process_merged_is_looked_for_anew(s3: str) -> None:
+    """What this process has listed earlier must not hide it."""
+    url = f"{s3}/{secrets.token_hex(4)}/f.zarr"
+    write(url)
+    reader = FeatureStore(url)
+    describe(url)
+    merge = f"from actiondiff.store import compact; compact({url!r})"
+    subprocess.run([sys.executable, "-c", merge], check=True)
+    assert contents_of(reader) == contents_told(VIDEOS)
+    assert len(reader.parts) == 2
+
+
+def test_extract_and_fit_take_a_url(clips, tmp_path: Path, actiondiff) -> None:
+    clips.write(tmp_path / "manifest.csv")
+    store = f"memory://{secrets.token_hex(4)}/f.zarr"
+    for _ in range(2):
+        result = actiondiff("extract", "--backbone", "frame-diff", "--store", store, "--json", cwd=tmp_path)
+        assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["skipped"] == 6
+    fitted = ["fit", "--head", "linear", "--epochs", 1, "--store", store, "--out", "run", "--device", "cpu"]
+    result = actiondiff(*fitted, cwd=tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "run/config.json").read_text())["store"] == store
+    assert not list(tmp_path.glob("memory:*")), "a URL was taken for a folder"
+
+
 def test_the_command_line_takes_a_url_for_a_store(s3: str, actiondiff) -> None:
     url = f"{s3}/{secrets.token_hex(4)}/f.zarr"
     write(url)
