@@ -8,6 +8,7 @@ import click
 
 from actiondiff.commands.answering import DONE, SOME_FAILED, finish, free_folder
 from actiondiff.commands.options import (
+    Place,
     device_option,
     json_option,
     manifest_option,
@@ -41,7 +42,7 @@ def evaluate(
     test: str | None,
     others: tuple[Path, ...],
     manifest_path: Path,
-    store_path: Path,
+    store_path: Place,
     **settings: Any,
 ) -> None:
     """A fitted head on other rows or other data: metrics with 95 % intervals, by class, and against other runs.

@@ -8,6 +8,7 @@ import click
 from actiondiff.commands.answering import finish, progress_bar
 from actiondiff.commands.options import (
     HEADS,
+    Place,
     device_option,
     json_option,
     manifest_option,
@@ -44,7 +45,7 @@ def sweep(
     heads: tuple[str, ...],
     preset: str | None,
     manifest_path: Path,
-    store_path: Path,
+    store_path: Place,
     train: str | None,
     val: str | None,
     tests: tuple[str, ...],

@@ -39,7 +39,7 @@ def clip_of(manifest: Manifest, video: Video) -> Clip:
     return Clip(manifest.source(video), video.start_seconds, video.end_seconds)
 
 
-def wants_decoder(backbone: str, store: Place, keys: Sequence[FeatureKey]) -> bool:
+def wants_decoder(backbone: str, store: str | Place, keys: Sequence[FeatureKey]) -> bool:
     """Whether the U-Net's up blocks are needed: for layers asked for, or for the recipe of the store that is there."""
     if any(key.layer in backbone_spec(backbone).decoder_layers for key in keys):
         return True
