@@ -82,8 +82,8 @@ class _Grid:
     ) -> None:
         self._config, self._data, self._device = config, train[0], device
         self._heads = _fresh_heads(train, config, device)
-        self._gather = Gatherer([each.ragged for each in train], device)
-        self._gather_val = Gatherer([each.ragged for each in val], device) if val else None
+        self._gather = Gatherer([each.ragged for each in train], device, reuse=True)
+        self._gather_val = Gatherer([each.ragged for each in val], device, reuse=True) if val else None
         self._val = val[0] if val else None
         self._targets_NK = torch.from_numpy(self._data.targets_NK).to(device)
         self._loss = torch.vmap(_loss_of(config, self._targets_NK), in_dims=(0, None))

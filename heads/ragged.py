@@ -5,6 +5,7 @@ Axes: R rows of all videos, C channels, N videos, B videos of a batch, F frames.
 
 # ruff: noqa: N803, N806 - letters in names say the axes
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
@@ -96,14 +97,18 @@ class Gatherer:
     Args:
         videos: one set of rows, or several of the same videos (other layers and timesteps), each with its own batch.
         device: where batches are wanted.
+        reuse: whether each batch is written over the one before, which spares finding fresh memory for large ones.
     """
 
-    def __init__(self, videos: Ragged | Sequence[Ragged], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, videos: Ragged | Sequence[Ragged], device: torch.device | str = "cpu", *, reuse: bool = False
+    ) -> None:
         sets = [videos] if isinstance(videos, Ragged) else list(videos)
         first = sets[0]
         if any((other.lengths_N != first.lengths_N).any() for other in sets):
             raise InputError("Features of several layers and timesteps belong to the same frames of the same videos.")
         self._device = torch.device(device)
+        self._reuse, self._memory = reuse, torch.empty(0, device=self._device)
         self._starts_N = [each.starts_N for each in sets]
         self.lengths_N, self.channels, self._alone = first.lengths_N, first.channels, isinstance(videos, Ragged)
         rows = [torch.from_numpy(each.rows_RC) for each in sets]
@@ -131,15 +136,23 @@ class Gatherer:
         frame_F = np.arange(longest)
         within_BF = np.minimum(frame_F, lengths_B[:, None] - 1)  # padding repeats the last frame until it is zeroed
         padding = torch.from_numpy(np.flatnonzero(frame_F >= lengths_B[:, None])).to(self._device)
-        padded = torch.empty(len(self._rows), within_BF.size, self.channels, device=self._device)
+        padded = self._empty(within_BF.size)
         for own, rows, starts_N, made in zip(padded, self._rows, self._starts_N, changes, strict=True):
             taken = torch.from_numpy((starts_N[indices][:, None] + within_BF).ravel()).to(rows.device)
             found = rows.index_select(0, taken).to(self._device)
             own.copy_(found if made is None else made(found.float()))
-            own.index_fill_(0, padding, 0.0)
+            own[padding] = 0.0
         shape = (len(indices), longest, self.channels)
         mask_BF = torch.from_numpy(frame_F < lengths_B[:, None]).to(self._device)
         return padded.view(*([] if self._alone else [len(self._rows)]), *shape), mask_BF
+
+    def _empty(self, rows: int) -> Float[Tensor, "sets rows channels"]:
+        shape = (len(self._rows), rows, self.channels)
+        if not self._reuse:
+            return torch.empty(shape, device=self._device)
+        if self._memory.numel() < math.prod(shape):
+            self._memory = torch.empty(math.prod(shape), device=self._device)
+        return self._memory[: math.prod(shape)].view(shape)
 
 
 def frame_numbers(lengths_N: Int64[np.ndarray, " videos"]) -> Int64[np.ndarray, " rows"]:
