@@ -20,9 +20,14 @@ def fail(ctx: click.Context, error: Exception, code: int = BAD_INPUT) -> None:
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     remedy = "\n  Out of memory: try a smaller --size or --window." if "OutOfMemory" in type(error).__name__ else ""
     click.echo(f"Error: {error}{notes}{remedy}", err=True)
-    if ctx.find_root().obj == "json":
-        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+    tell_programs(ctx, error, str(error))
     ctx.exit(code)
+
+
+def tell_programs(ctx: click.Context, error: Exception, message: str) -> None:
+    """One JSON object on stdout, if a program asked."""
+    if ctx.find_root().obj == "json":
+        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
 
 
 def remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:

@@ -146,7 +146,7 @@ def _finish_built(built: Any, out: Path, force: bool) -> None:
 def manifest_animal_kingdom(metadata: Path, videos: Path, out: Path, force: bool, **choices: bool) -> None:
     """Write a manifest of Animal Kingdom: all its action clips, or the unseen-species experiment.
 
-    Domain is the class of animal, group the animal named first.
+    Domain is the class of animal; group, with --unseen-species, the animal named first. Column animals names all.
 
     \b
     Examples:

@@ -16,15 +16,15 @@ from actiondiff.commands.options import (
     manifest_option,
     unseen_option,
 )
+from actiondiff.commands.recipe import recipe_options
 
 
 @click.command()
 @click.option("--by", required=True, help="Column of the manifest whose values are trained and tested on.")
 @click.option("--head", "heads", type=click.Choice([*HEADS, "all"]), multiple=True, help="May be given several times.")
 @key_options
-@click.option("--epochs", type=int)
-@click.option("--lr", type=float, help="Highest learning rate.")
-@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds.")
+@recipe_options()
+@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds, from --seed upwards.")
 @click.option("--folds", type=int, help="Inside each domain where the manifest has no split.  [default: 5]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for table and picture.  [default: transfer]")
 @manifest_option
@@ -45,8 +45,7 @@ def transfer(
     heads: tuple[str, ...],
     layer: int | None,
     timestep: int | None,
-    epochs: int | None,
-    lr: float | None,
+    preset: str | None,
     out: Path | None,
     manifest_path: Path,
     store_paths: tuple[Place, ...],
@@ -57,8 +56,9 @@ def transfer(
     The last of several stores is commonly the control without a network: extract --backbone frame-diff.
 
     \b
-    Example:
+    Examples:
       actiondiff transfer --by domain --head all --store features.zarr --store frame-diff.zarr
+      actiondiff transfer --by domain --head transformer --preset animal-kingdom --seeds 5
     """
     from actiondiff.heads import configure
     from actiondiff.heads import transfer as run_transfer
@@ -66,7 +66,8 @@ def transfer(
     from actiondiff.store import FeatureStore
 
     chosen = HEADS if "all" in heads else heads or ("transformer",)
-    configs = [configure(head, epochs=epochs, lr=lr) for head in chosen]
+    choices = {name: settings.pop(name) for name in ("seeds", "folds", "allow_unseen", "device")}
+    configs = [configure(head, preset, **settings) for head in chosen]
     stores = [FeatureStore(path) for path in store_paths]
     sources = {store.name: store for store in stores}
     if len(sources) < len(stores):
@@ -82,6 +83,6 @@ def transfer(
         timestep=timestep,
         out=folder,
         progress=progress_bar("fit"),
-        **settings,
+        **choices,
     )
     finish({"out": str(folder), **result.to_dict()}, f"{result.table()}\n-> {folder}")

@@ -117,6 +117,8 @@ def _embed_labels(recipe: Recipe, options: WeightsOptions, width: int, device: t
         weights = TextWeights(find_weights(options.text_weights, fetch, "--text-weights"))
     elif recipe.random_weights is not None:
         weights = TextWeights(None, recipe.random_weights, options.weights_config)
+    elif BACKBONES[recipe.backbone].hub_id is None:  # svd-tiny needs no download: nothing of it is learned, nor this
+        weights = TextWeights(None, config_folder=TINY_WEIGHTS)
     else:
         weights = TextWeights(fetch(TEXT_HUB_ID))
     tokens, sha256 = embed_labels(weights, recipe.labels, width, device)

@@ -7,6 +7,7 @@ from actiondiff.manifests.building import Built
 from actiondiff.manifests.charades_ego import charades_ego
 from actiondiff.manifests.combining import merge_manifests, split_manifest
 from actiondiff.manifests.draw import ACTIONS, DOMAINS, draw_clips, write_video
+from actiondiff.manifests.draw_annotations import draw_dataset
 from actiondiff.manifests.faults import (
     Fault,
     ManifestError,
@@ -17,6 +18,13 @@ from actiondiff.manifests.faults import (
 )
 from actiondiff.manifests.grouping import grouped_folds, grouped_holdout
 from actiondiff.manifests.manifest import Manifest
+from actiondiff.manifests.paper_recipes import (
+    PaperRecipe,
+    RecipeRow,
+    RecipeStep,
+    paper_recipe,
+    paper_recipe_names,
+)
 from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, natural_key, scan
 from actiondiff.manifests.stats import Stats, manifest_stats
 from actiondiff.manifests.ucf_hmdb import ucf_hmdb
@@ -33,6 +41,9 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ManifestNotFound",
+    "PaperRecipe",
+    "RecipeRow",
+    "RecipeStep",
     "SelectionError",
     "Stats",
     "UnknownVideo",
@@ -42,11 +53,14 @@ __all__ = [
     "boris",
     "charades_ego",
     "draw_clips",
+    "draw_dataset",
     "grouped_folds",
     "grouped_holdout",
     "manifest_stats",
     "merge_manifests",
     "natural_key",
+    "paper_recipe",
+    "paper_recipe_names",
     "scan",
     "split_manifest",
     "ucf_hmdb",

@@ -87,7 +87,8 @@ def animal_kingdom(
         metadata: AR_metadata.xlsx as published, with the sheets AR, Action and Animal.
         videos: folder with `CODE.mp4` files or `CODE/` folders of frames, at any depth.
         unseen_species: only the clips of the paper's unseen-species experiment, split by class of animal. Domain is
-            the class then, otherwise the parent class; group is the animal named first.
+            the class then, and group the animal named first. Otherwise domain is the parent class, and there is no
+            group, because the published split has the same animals on both sides; column `animals` names them.
         allow_missing: keep rows whose clip is not on disk.
 
     Raises:
@@ -107,7 +108,7 @@ def animal_kingdom(
             extra["original_split"] = clip.row["type"]
         builder.add(
             clip.row, disk, disk.path(name) if name else "", video_id=name, labels=clip.labels, split=split,
-            domain=domain, group=clip.first.name, extra=extra,
+            domain=domain, group=clip.first.name if unseen_species else "", extra=extra,
         )  # fmt: skip
     return builder.finish("Animal Kingdom", [disk], allow_missing=allow_missing)
 

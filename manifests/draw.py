@@ -73,10 +73,10 @@ def draw_clips(
 
 
 def write_video(path: Path, frames_THWC: UInt8[np.ndarray, "T H W 3"], fps: int) -> None:
-    """Encode RGB frames as an mp4 file, which appears only when it is whole.
+    """Encode RGB frames as a video file, which appears only when it is whole.
 
     Args:
-        path: the file; missing parent folders are made.
+        path: the file, `.avi` or else mp4; missing parent folders are made.
         frames_THWC: pictures with even height and width.
         fps: frames per second.
     """
@@ -85,7 +85,7 @@ def write_video(path: Path, frames_THWC: UInt8[np.ndarray, "T H W 3"], fps: int)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with av.open(str(partial), "w", format="mp4") as container:
+        with av.open(str(partial), "w", format="avi" if path.suffix == ".avi" else "mp4") as container:
             stream = _add_stream(container, frames_THWC.shape[1:3], fps)
             for picture in frames_THWC:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

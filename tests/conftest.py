@@ -4,12 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from fakes import GOLDEN, FakeBackbone, draw_frames
 from PIL import Image
 
 from actiondiff.cli import cli
 from actiondiff.manifests import Manifest, Video, write_video
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Networks of tests are so small that a second thread costs more than it gives."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

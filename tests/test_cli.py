@@ -200,6 +200,16 @@ def test_a_bug_has_its_own_exit_code(tmp_path, actiondiff, monkeypatch):
     assert result.exit_code == 70
 
 
+@pytest.mark.parametrize(
+    "arguments", [("fit", "--head", "forest"), ("fit", "--layr", "9"), ("nothing",), ("reproduce", "t")]
+)
+def test_wrong_usage_is_told_to_programs_as_one_json_object(arguments, actiondiff):
+    result = actiondiff(*arguments, "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["message"] in result.stderr
+    assert actiondiff(*arguments).stdout == ""
+
+
 def test_errors_are_json_too_when_json_is_asked_for(tmp_path, actiondiff):
     result = actiondiff("store", "info", "--json", cwd=tmp_path)
     assert answer(result)["error"]["type"] == "StoreNotFound"

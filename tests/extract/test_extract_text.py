@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -140,8 +141,17 @@ def test_the_command_takes_the_labels_of_the_manifest(tower, clips, tmp_path, ac
     assert "labels" in refused.stderr
 
 
+def test_svd_tiny_takes_text_without_a_download(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    backbone = load_backbone("svd-tiny", condition="text", labels=LABELS, size_hw=(64, 64), device="cpu")
+    again = load_recipe(backbone.recipe.to_json(), device="cpu")
+    assert again.recipe == backbone.recipe
+    assert len(backbone.recipe.text_sha256) == 64
+
+
 def test_random_weights_draw_the_text_tower_too(tower, tmp_path):
-    settings = {"random_weights": 3, "weights_config": TINY_WEIGHTS, "labels": LABELS, "size_hw": (64, 64)}
+    without_text = shutil.copytree(TINY_WEIGHTS, tmp_path / "config", ignore=shutil.ignore_patterns(CONFIG))
+    settings = {"random_weights": 3, "weights_config": without_text, "labels": LABELS, "size_hw": (64, 64)}
     with pytest.raises(InputError, match="1024"):
         load_backbone("svd-xt", condition="text", device="cpu", **settings)
     drawn = [embed_labels(TextWeights(None, seed, tower[1]), LABELS, 32, torch.device("cpu")) for seed in (3, 3, 4)]

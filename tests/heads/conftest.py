@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from actiondiff.heads.data import LabelledFeatures
 from actiondiff.heads.presets import FitConfig
@@ -13,11 +12,6 @@ from actiondiff.store import FeatureKey, FeatureStore, Source, StoreWriter, Vide
 
 KEY = FeatureKey(9, 20)
 CHANNELS = 8
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @dataclass
