@@ -48,19 +48,19 @@ class Size:
     many_classes: int = 140
     linear_videos: int = 640
     linear_epochs: int = 4
-    transformer_videos: int = 64
-    transformer_epochs: int = 3
-    transformer_layers: int = 6
+    transformer_videos: int = 256
+    transformer_epochs: int = 1
+    transformer_layers: int = 3
     grid_heads: int = 91
-    grid_videos: int = 128
-    grid_epochs: int = 3
+    grid_videos: int = 256
+    grid_epochs: int = 2
     grid_alone: int = 3
     seeds: int = 5
     same_videos: int = 384
     same_epochs: int = 10
     same_transformer_layers: int = 1
     same_transformer_videos: int = 96
-    same_transformer_epochs: int = 8
+    same_transformer_epochs: int = 6
 
 
 QUICK = Size(64, 12, 140, 256, 3, 32, 2, 2, 13, 64, 2, 2, 3, 96, 4, 1, 32, 3)

@@ -132,6 +132,8 @@ def load_features(
     key: FeatureKey,
     classes: Sequence[str] | None = None,
     allow_unseen: bool = False,
+    *,
+    several: bool = False,
 ) -> LabelledFeatures:
     """Read the features of a manifest's videos into one array, in memory or, where larger, in a mapped file.
 
@@ -141,13 +143,14 @@ def load_features(
         key: layer and timestep.
         classes: what the head is trained on; the manifest's own labels if None.
         allow_unseen: take videos whose label is not among the classes (they will count as wrong).
+        several: whether videos of other parts have several labels, so that one may have none.
 
     Raises:
-        InputError: a video has no label, a label outside the classes, or is not in the store.
+        InputError: a video has no label where none has several, a label outside the classes, or is not in the store.
     """
     videos = list(manifest)
     classes = tuple(manifest.classes if classes is None else classes)
-    _check_labels(manifest, classes, allow_unseen)
+    _check_labels(manifest, classes, allow_unseen, several or manifest.is_multilabel)
     ids = [video.video_id for video in videos]
     _check_stored(store, ids, key)
     return LabelledFeatures(
@@ -220,10 +223,12 @@ def extracted(store: FeatureStore, manifest: Manifest) -> tuple[Manifest, tuple[
             f"{len(stale)} videos are left out, their features are not of what the manifest names now: {reasons}. "
             "Give these rows new ids, or extract into a new store."
         )
-    if not notes:
-        return manifest, ()
     out = {*failed, *stale}
     rest = tuple(video for video in manifest if video.video_id not in out)
+    if bare := [video.video_id for video in rest if not video.labels and manifest.is_multilabel]:
+        notes.append(f"{len(bare)} videos have no label and count as showing none of the actions: {first_few(bare)}.")
+    if not notes:
+        return manifest, ()
     if not rest:
         raise InputError(f"No video of the manifest has features that can be used. {' '.join(notes)}")
     return Manifest(rest, manifest.root), tuple(notes)
@@ -235,9 +240,13 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + more
 
 
-def _check_labels(manifest: Manifest, classes: tuple[str, ...], allow_unseen: bool) -> None:
-    if bare := [video.video_id for video in manifest if not video.labels]:
-        raise InputError(f"A head is fitted and tested on labelled videos; without label: {first_few(bare)}.")
+def _check_labels(manifest: Manifest, classes: tuple[str, ...], allow_unseen: bool, several: bool) -> None:
+    bare = [video.video_id for video in manifest if not video.labels]
+    if bare and not several:  # else a video may show none of the actions
+        raise InputError(
+            "Where videos have one label, a head is fitted and tested on labelled ones; without label: "
+            f"{first_few(bare)}. Label them, or leave them out with --train and --test."
+        )
     unseen = sorted(set(manifest.classes) - set(classes))
     if unseen and not allow_unseen:
         raise InputError(

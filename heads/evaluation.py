@@ -197,7 +197,8 @@ def _scored(
     run: Run, store: FeatureStore, part: Manifest, allow_unseen: bool, device: str
 ) -> tuple[Predictions, LabelledFeatures]:
     check_recipe(run, store)
-    data = load_features(store, part, run.config.key, run.config.classes, allow_unseen)
+    kind = run.config.multilabel
+    data = load_features(store, part, run.config.key, run.config.classes, allow_unseen, several=kind)
     if data.multilabel and not run.config.multilabel:
         raise InputError("This run was fitted on one label a video, and some videos here have several.")
     data = data.of_kind(run.config.multilabel)

@@ -183,8 +183,10 @@ def _load(store: FeatureStore, parts: Parts, key: FeatureKey, allow_unseen: bool
     """Every part's features, all over the training part's labels."""
     classes = parts.train.classes
     others = {**({"val": parts.val} if parts.val else {}), **parts.tests}
-    data = {"train": load_features(store, parts.train, key)}
-    data |= {name: load_features(store, part, key, classes, allow_unseen) for name, part in others.items()}
+    several = parts.is_multilabel
+    data = {"train": load_features(store, parts.train, key, several=several)}
+    for name, part in others.items():
+        data[name] = load_features(store, part, key, classes, allow_unseen, several=several)
     return with_one_kind(data)
 
 

@@ -54,6 +54,11 @@ class Parts:
                     f"has {first_few(sorted(shared))} in both. Give --val or --test other rows."
                 )
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a video of any part has several labels."""
+        return any(part.is_multilabel for part in (self.train, self.val, *self.tests.values()) if part is not None)
+
     def selection(self, best_epoch: int, epochs: int) -> str:
         """How the weights were chosen, in words."""
         if self.val is None:

@@ -239,9 +239,10 @@ class _Lab:
 
     def _load(self, key: FeatureKey, parts: Parts) -> dict[str, LabelledFeatures]:
         others = {**({VAL: parts.val} if parts.val else {}), **parts.tests}
-        data = {"train": load_features(self.store, parts.train, key)}
+        classes, several = parts.train.classes, parts.is_multilabel
+        data = {"train": load_features(self.store, parts.train, key, several=several)}
         for name, part in others.items():
-            data[name] = load_features(self.store, part, key, parts.train.classes, self.allow_unseen)
+            data[name] = load_features(self.store, part, key, classes, self.allow_unseen, several=several)
         return with_one_kind(data)
 
     def _train(

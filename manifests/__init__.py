@@ -21,7 +21,6 @@ from actiondiff.manifests.manifest import Manifest
 from actiondiff.manifests.paper_recipes import (
     PaperRecipe,
     RecipeRow,
-    RecipeStep,
     paper_recipe,
     paper_recipe_names,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "ManifestNotFound",
     "PaperRecipe",
     "RecipeRow",
-    "RecipeStep",
     "SelectionError",
     "Stats",
     "UnknownVideo",

@@ -88,7 +88,7 @@ def _animal_kingdom(folder: Path, seed: int) -> None:
 
 
 def _charades_ego(folder: Path, seed: int) -> None:
-    """Pairs of videos of one script, from both views, with one or two actions."""
+    """Pairs of videos of one script, from both views, with one or two actions, but for one of each part with none."""
     lines = [f"c{code:03d} {name}\n" for code, name in enumerate(CHARADES_CLASSES)]
     (folder / "Charades_v1_classes.txt").write_text("".join(lines), encoding="utf-8")
     seconds = FRAMES / FPS
@@ -99,6 +99,8 @@ def _charades_ego(folder: Path, seed: int) -> None:
             actions = f"c{number % 4:03d} 0.00 {seconds:.2f}"
             if number % 4 == number // 4 % 4:
                 actions += f";c{(number + 1) % 4:03d} 0.50 {seconds:.2f}"
+            if number == numbers[-1] and view == "Yes":  # as seven of the published videos
+                actions = ""
             _draw(folder / "videos" / f"{video_id}.mp4", number, domain, seed)
             rows.append((video_id, f"S{number}", "Drawn", actions, f"{seconds:.2f}", view))
         with (folder / f"CharadesEgo_v1_{part}.csv").open("w", newline="", encoding="utf-8") as file:

@@ -9,19 +9,24 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from actiondiff import InputError
-from actiondiff.manifests.faults import Fault, ManifestError
+from actiondiff.manifests.faults import Fault, ManifestError, shortened
 
 RECIPES = Path(__file__).parent / "recipes"
 DATASETS = ("animal-kingdom", "charades-ego", "ucf-hmdb")
 METRICS = ("accuracy", "map_macro", "map_micro")
 FIRST_WORDS = {"manifest": ("manifest",), "row": ("extract", "fit", "transfer", "sweep")}
 PLACE = re.compile(r"\{(\w+)\}")
+PLACES = ("data", "manifest", "store", "control", "run")
 NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
+OR = " | "
+"""Parts the names that a file may have."""
+CONTROL = "frame-diff"
+"""Name of the store of features that no network has made."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,6 @@ class RecipeRow:
         name: as the paper calls it.
         store: name of the store of its features; rows and recipes of one data set that name the same share it.
         commands: extract, and fit, transfer or sweep, in their order.
-        part: the test part whose number is meant; empty where the run has one test part.
         metric: ``accuracy``, ``map_macro`` or ``map_micro``; empty where the paper has a picture.
         paper: the paper's number in percent; None where it has none, as for a control.
         pictures: files of the run to look at.
@@ -42,7 +46,6 @@ class RecipeRow:
     name: str
     store: str
     commands: tuple[str, ...]
-    part: str = ""
     metric: str = ""
     paper: float | None = None
     pictures: tuple[str, ...] = ()
@@ -61,22 +64,8 @@ class RecipeRow:
         return NOT_IN_A_NAME.sub("-", self.name.lower()).strip("-")
 
 
-@dataclass(frozen=True)
-class RecipeStep:
-    """A command with every place put in.
-
-    Attributes:
-        words: the command's words, without ``actiondiff``.
-        row: the row that it belongs to; None for the manifest, which all rows share.
-        run: the folder that it leaves; None for steps whose result others read.
-    """
-
-    words: tuple[str, ...]
-    row: RecipeRow | None = None
-    run: Path | None = None
-
-    def __str__(self) -> str:
-        return f"actiondiff {shlex.join(self.words)}"
+Words = tuple[str, ...]
+"""A command with every place put in, without ``actiondiff``."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +77,7 @@ class PaperRecipe:
         title: what it shows.
         shows: which of the paper's tables or figures it is.
         dataset: whose files and videos it needs.
-        files: what is looked for below the data set's folder: a name for each file.
+        files: what is looked for below the data set's folder, by a name; `a.csv | b.csv` is the first that is there.
         manifest: the commands that make the manifest.
         rows: what it gives.
         note: what should be known when reading it.
@@ -102,7 +91,6 @@ class PaperRecipe:
     manifest: tuple[str, ...]
     rows: tuple[RecipeRow, ...]
     note: str = ""
-    _known: frozenset[str] = field(default=frozenset(("data", "manifest", "store", "run")), repr=False)
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
@@ -112,7 +100,7 @@ class PaperRecipe:
         _check_words(self.manifest, "manifest")
         commands = [*self.manifest, *(command for row in self.rows for command in row.commands)]
         named = {name for command in commands for name in PLACE.findall(command)}
-        if unknown := named - self._known - self.files.keys():
+        if unknown := named - set(PLACES) - self.files.keys():
             raise InputError(f"{self.name} names {', '.join(sorted(unknown))}, which is neither a file nor a place.")
 
     def chosen(self, only: Sequence[str]) -> tuple[RecipeRow, ...]:
@@ -127,46 +115,59 @@ class PaperRecipe:
             raise InputError(f"{self.name} has the rows {listed}; {', '.join(sorted(unknown))} is none of them.")
         return tuple(row for row in self.rows if not wanted or row.run in wanted)
 
-    def steps(self, data: Path, out: Path, only: Sequence[str] = ()) -> tuple[RecipeStep, ...]:
-        """The commands in their order, with every place put in; one that several rows share comes once.
+    def places(self, data: Path | None, out: Path) -> dict[str, str]:
+        """What the names in braces stand for, but for those of a row.
 
         Args:
-            data: the data set's folder; its files are looked for at any depth.
+            data: the data set's folder, whose files are looked for at any depth; None to call it DIR.
             out: where results go: ``OUT/DATASET/STORE.zarr`` for features, ``OUT/RECIPE/`` for everything else.
-            only: names of rows; empty for all.
 
         Raises:
             ManifestError: files that are not there, or are there twice; all of them are named.
         """
-        rows = self.chosen(only)
-        places = {"data": str(data), "manifest": str(out / self.name / "manifest.csv"), **self._found(data)}
-        steps = [RecipeStep(_put_in(command, places)) for command in self.manifest]
-        for row in rows:
-            run = out / self.name / row.run
-            own = places | {"store": str(out / self.dataset / f"{row.store}.zarr"), "run": str(run)}
-            for command in row.commands:
-                steps.append(RecipeStep(_put_in(command, own), row, run if "{run}" in command else None))
-        once: dict[tuple[str, ...], RecipeStep] = {}
-        for step in steps:
-            once.setdefault(step.words, step)
-        return tuple(once.values())
+        places = {
+            "data": "DIR" if data is None else str(data),
+            "manifest": str(out / self.name / "manifest.csv"),
+            "control": str(out / self.dataset / f"{CONTROL}.zarr"),
+        }
+        if data is None:
+            return places | {name: f"DIR/{file.split(OR)[0]}" for name, file in self.files.items()}
+        return places | self._found(data)
+
+    def manifest_commands(self, places: Mapping[str, str]) -> tuple[Words, ...]:
+        """The commands that make the manifest."""
+        return tuple(_put_in(command, places) for command in self.manifest)
+
+    def row_commands(self, row: RecipeRow, places: Mapping[str, str], out: Path) -> tuple[Words, ...]:
+        """A row's commands."""
+        own = {"store": str(out / self.dataset / f"{row.store}.zarr"), "run": str(out / self.name / row.run)}
+        return tuple(_put_in(command, {**places, **own}) for command in row.commands)
 
     def _found(self, data: Path) -> dict[str, str]:
         if not data.is_dir():
             raise ManifestError(f"There is no folder at {data}; give the one that holds {self.dataset} with --data.")
-        wanted = set(self.files.values())
-        found: dict[str, list[str]] = {name: [] for name in wanted}
-        for folder, _, names in os.walk(data):
+        wanted = {name for file in self.files.values() for name in file.split(OR)}
+        there: dict[str, list[str]] = {name: [] for name in wanted}
+        seen: set[str] = set()
+        for folder, below, names in os.walk(data, followlinks=True) if wanted else ():
+            if (real := os.path.realpath(folder)) in seen:  # a link that leads round in a circle
+                below.clear()
+                continue
+            seen.add(real)
             for name in wanted.intersection(names):
-                found[name].append(str(Path(folder, name)))
-        faults = [
-            Fault(None, f"{name} is {'not there' if not paths else 'there ' + str(len(paths)) + ' times'}; "
-                  f"{self.title} needs it once, at any depth.")
-            for name, paths in sorted(found.items()) if len(paths) != 1
-        ]  # fmt: skip
+                there[name].append(str(Path(folder, name)))
+        found: dict[str, str] = {}
+        faults: list[Fault] = []
+        for name, file in self.files.items():
+            paths = next((there[each] for each in file.split(OR) if there[each]), [])
+            if len(paths) == 1:
+                found[name] = paths[0]
+            else:
+                what = f"there {len(paths)} times ({shortened(sorted(paths), 3)})" if paths else "not there"
+                faults.append(Fault(None, f"{file} is {what}; it is needed once, at any depth."))
         if faults:
             raise ManifestError(f"{data} does not hold the files of {self.dataset} as published:", tuple(faults))
-        return {name: found[file][0] for name, file in self.files.items()}
+        return found
 
 
 def paper_recipe(name: str) -> PaperRecipe:
@@ -201,7 +202,7 @@ def read_paper_recipe(path: str | os.PathLike[str]) -> PaperRecipe:
 
 
 def _record(kind: type, values: dict[str, Any], what: str) -> Any:
-    known = {each.name for each in fields(kind) if not each.name.startswith("_")}
+    known = {each.name for each in fields(kind)}
     if unknown := values.keys() - known:
         raise InputError(f"A {what} has no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}.")
     try:
@@ -217,7 +218,7 @@ def _check_words(commands: Sequence[str], kind: str) -> None:
             raise InputError(f"A {kind}'s commands begin with {' or '.join(allowed)}; {command!r} does not.")
 
 
-def _put_in(command: str, places: Mapping[str, str]) -> tuple[str, ...]:
+def _put_in(command: str, places: Mapping[str, str]) -> Words:
     return tuple(_words(command, places))
 
 

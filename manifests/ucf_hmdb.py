@@ -60,9 +60,9 @@ def ucf_hmdb(
     Args:
         ucf: folder of UCF101's videos, at any depth.
         hmdb: folder of HMDB51's.
-        lists: folder with the published lists (`ucf101_train_hmdb_ucf.csv` and three more), or with the data sets'
-            official files of split 1 (`trainlist01.txt`, `testlist01.txt`, `climb_test_split1.txt` ...); without it the
-            official files are looked for below `ucf` and `hmdb`.
+        lists: folder with, at any depth, the published lists (`ucf101_train_hmdb_ucf.csv` and three more), or the data
+            sets' official files of split 1 (`trainlist01.txt`, `testlist01.txt`, `climb_test_split1.txt` ...); without
+            it the official files are looked for below `ucf` and `hmdb`.
         allow_missing: keep rows whose clip is not on disk.
 
     Raises:
@@ -99,9 +99,10 @@ def _recording(clip: ListedClip) -> str:
 def _listed(folders: Mapping[str, Path], lists: Path | None, faults: list[Fault]) -> Iterator[ListedClip]:
     if lists is not None and not lists.is_dir():
         raise ManifestError(f"There is no folder of lists at {lists}.")
-    if lists is not None and any((lists / name).exists() for name in LISTS.values()):
+    published = [] if lists is None else sorted(path for name in LISTS.values() for path in lists.rglob(name))
+    if published:
         for (domain, split), name in LISTS.items():
-            yield from _published(lists / name, domain, split, faults)
+            yield from _published(published[0].with_name(name), domain, split, faults)
         return
     for split, name in UCF_SPLIT_FILES.items():
         for path in _found(lists or folders["ucf"], name, faults):

@@ -1,10 +1,13 @@
 """``actiondiff reproduce``: every recipe runs from its first command to its last; a run goes on where it stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from actiondiff import InputError
+from actiondiff.commands.reproducing import COMMANDS
 from actiondiff.manifests import Manifest, paper_recipe, paper_recipe_names
 from actiondiff.manifests.paper_recipes import DATASETS
 
@@ -23,48 +26,118 @@ def test_every_recipe_passes_its_smoke_run_and_recipes_of_a_data_set_share_featu
         for row, expected in zip(found["rows"], recipe.rows, strict=True):
             assert row["paper"] == expected.paper
             assert (row["here"] is not None and 0 <= row["here"] <= 100) == bool(expected.metric)
+            assert row["reason"] == ""
+            assert (row["interval"] is None) == (not expected.metric)
             assert [Path(path).name for path in row["pictures"]] == list(expected.pictures)
         assert Path(found["report"]).stat().st_size > 10_000
         assert "that it runs is all that it says" in result.stderr
-        manifest = Manifest.read(tmp_path / recipe.name / "manifest.csv")
+        manifest = Manifest.read(tmp_path / "smoke" / recipe.name / "manifest.csv")
         assert {"train", "test"} <= {video.split for video in manifest}
     rows = sum(len(recipe.rows) for recipe in recipes)
     assert 0 < extracted < rows, "fewer extractions than rows"
 
 
-def test_a_second_run_does_nothing_again_and_a_lost_step_is_done_again(actiondiff, tmp_path):
-    asked = ("reproduce", "table1-full", "--smoke", "--row", "Frame differences", "--out", tmp_path, "--json")
+CONTROL = ("reproduce", "table1-full", "--smoke", "--row", "Frame differences", "--json")
+
+
+def test_a_second_run_does_nothing_again_and_what_was_removed_is_run_again(actiondiff, tmp_path):
+    asked = (*CONTROL, "--out", tmp_path)
     first = actiondiff(*asked)
     assert first.exit_code == 0, first.stderr
-    record = tmp_path / "table1-full" / "steps.json"
-    steps = json.loads(record.read_text())
-    assert [step["command"].split()[1] for step in steps] == ["manifest", "extract", "fit"]
+    rows = json.loads(first.stdout)["rows"]
+    assert [row["reason"] for row in rows] == ["not run"] * 4 + [""]
+    run = tmp_path / "smoke" / "table1-full" / "frame-differences"
+    made = (run / "metrics.json").stat().st_mtime_ns
     second = actiondiff(*asked)
     assert second.exit_code == 0, second.stderr
-    assert second.stderr.count("done before") == 3
-    assert json.loads(second.stdout)["rows"] == json.loads(first.stdout)["rows"]
-    assert json.loads(record.read_text()) == steps
+    assert "Frame differences: done before" in second.stderr
+    assert "actiondiff extract" not in second.stderr
+    assert json.loads(second.stdout)["rows"] == rows
+    assert (run / "metrics.json").stat().st_mtime_ns == made
 
-    record.write_text(json.dumps(steps[:1]))  # as after a kill behind the manifest
+    shutil.rmtree(run)
+    shutil.rmtree(tmp_path / "smoke" / "animal-kingdom")
+    (tmp_path / "smoke" / "table1-full" / "manifest.csv").unlink()
     third = actiondiff(*asked)
-    assert third.exit_code == 2, "the fit's folder is there, and is not written over"
-    assert "Results go into a new folder" in third.stderr
-    assert "It came of: actiondiff fit" in third.stderr
-    assert "were there" in third.stderr, "extract went on in the store"
+    assert third.exit_code == 0, third.stderr
+    assert json.loads(third.stdout)["rows"] == rows
+
+
+def test_a_run_that_other_commands_have_left_is_never_shown_as_this_ones(actiondiff, tmp_path):
+    asked = (*CONTROL, "--out", tmp_path)
+    assert actiondiff(*asked).exit_code == 0
+    other = actiondiff(*asked, "--fit-options", "--seed 1")
+    assert other.exit_code == 2
+    assert "Left by other commands" in other.stderr
+    assert "frame-differences" in other.stderr
+    record = tmp_path / "smoke" / "table1-full" / "frame-differences.commands.json"
+    record.unlink()
+    assert "Left by other commands" in actiondiff(*asked).stderr
+
+
+def test_a_clip_that_is_missing_can_be_allowed_and_is_not_forgotten(actiondiff, tmp_path):
+    asked = (*CONTROL, "--out", tmp_path)
+    assert actiondiff(*asked).exit_code == 0
+    next((tmp_path / "smoke" / "data" / "animal-kingdom" / "video").glob("*.mp4")).unlink()
+    refused = actiondiff(*asked)
+    assert refused.exit_code == 2
+    assert "--allow-missing" in refused.stderr
+    shutil.rmtree(tmp_path / "smoke" / "table1-full")
+    allowed = actiondiff(*asked, "--manifest-options", "--allow-missing")
+    assert allowed.exit_code == 1, "a clip is missing"
+    assert json.loads(allowed.stdout)["rows"][-1]["here"] is not None
+    again = actiondiff(*asked, "--manifest-options", "--allow-missing")
+    assert again.exit_code == 1, "it is still missing"
+    assert "done before" in again.stderr
+
+
+def test_another_manifest_is_not_put_under_runs_that_are_there(actiondiff, tmp_path):
+    asked = (*CONTROL, "--out", tmp_path)
+    assert actiondiff(*asked).exit_code == 0
+    manifest = tmp_path / "smoke" / "table1-full" / "manifest.csv"
+    manifest.write_text("\n".join(manifest.read_text().splitlines()[:-1]) + "\n")
+    before = manifest.read_bytes()
+    refused = actiondiff(*asked)
+    assert refused.exit_code == 2
+    assert "give another manifest" in refused.stderr
+    assert manifest.read_bytes() == before
+    assert not list(manifest.parent.glob(".manifest-*"))
+
+
+def test_a_row_that_fails_keeps_none_of_the_others_from_running(actiondiff, tmp_path, monkeypatch):
+    rows = ("--row", "sdv2", "--row", "Frame differences")
+    whole = COMMANDS["extract"].callback
+
+    def broken(*arguments, **options):
+        if options["backbone"] == "svd-tiny":
+            raise InputError("no such weights")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(COMMANDS["extract"], "callback", broken)
+    result = actiondiff("reproduce", "table1-full", "--smoke", *rows, "--out", tmp_path, "--json")
+    assert result.exit_code == 1, result.stderr
+    found = {row["name"]: row for row in json.loads(result.stdout)["rows"]}
+    assert found["SDv2"]["reason"] == "no such weights"
+    assert found["SDv2"]["here"] is None
+    assert found["Frame differences"]["here"] is not None
+    assert Path(json.loads(result.stdout)["report"]).exists()
 
 
 def test_commands_are_shown_with_what_is_added_and_nothing_is_run(actiondiff, tmp_path):
     (tmp_path / "AR_metadata.xlsx").touch()
-    added = ("--extract-options", "--weights /models/svd-xt", "--fit-options", "--seed 7")
-    asked = ("reproduce", "table1-full", "--data", tmp_path, "--row", "actiondiff", "--show", *added, "--json")
+    added = ("--weights", "svd-xt=/models/svd-xt", "--extract-options", "--workers 3", "--fit-options", "--seed 7")
+    rows = ("--row", "actiondiff", "--row", "frame differences")
+    asked = ("reproduce", "table1-full", "--data", tmp_path, *rows, "--show", *added, "--json")
     result = actiondiff(*asked, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    manifest, extract, fit = json.loads(result.stdout)["commands"]
+    manifest, extract, fit, control, _ = json.loads(result.stdout)["commands"]
     assert manifest[:2] == ["manifest", "animal-kingdom"]
-    assert extract[-2:] == ["--weights", "/models/svd-xt"]
+    assert extract[-4:] == ["--weights", "/models/svd-xt", "--workers", "3"]
     assert fit[-2:] == ["--seed", "7"]
-    assert result.stderr.count("actiondiff extract") == 1
+    assert "--weights" not in control
     assert not (tmp_path / "out").exists()
+    anywhere = actiondiff("reproduce", "table1-full", "--show", cwd=tmp_path)
+    assert "--metadata DIR/AR_metadata.xlsx --videos DIR" in anywhere.stderr
 
 
 def test_without_a_name_the_recipes_are_listed(actiondiff):
@@ -80,9 +153,14 @@ def test_without_a_name_the_recipes_are_listed(actiondiff):
         (["table1-full"], "--data, or try it on drawn clips with --smoke"),
         (["table1-full", "--smoke", "--data", "."], "--data, or try it on drawn clips with --smoke"),
         (["table9"], "There is no recipe 'table9'"),
-        (["table1-full", "--data", "nowhere"], "There is no folder at nowhere"),
+        (["table1-full", "--data", "nowhere"], "There is no folder at"),
         (["table1-full", "--data", "."], "AR_metadata.xlsx is not there"),
         (["table1-full", "--smoke", "--row", "GPT"], "gpt is none of them"),
+        (["table1-full", "--show", "--fit-options", "--epoch 3"], "No such option"),
+        (["table1-full", "--show", "--fit-options", "--epochs three"], "It came of: actiondiff fit"),
+        (["table1-full", "--show", "--fit-options", "--name 'x"], "cannot be parted into words"),
+        (["table1-full", "--show", "--extract-options", "--dry-run"], "--dry-run cannot be added"),
+        (["table1-full", "--show", "--weights", "/models/svd-xt"], "is not BACKBONE=WEIGHTS"),
     ],
 )
 def test_what_cannot_be_run_is_said_with_the_remedy(arguments, message, actiondiff, tmp_path):

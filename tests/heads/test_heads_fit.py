@@ -232,6 +232,21 @@ def test_rows_without_label_are_refused(bench, quick: FitConfig) -> None:
         fit(store, manifest, quick)
 
 
+def test_a_row_without_label_shows_none_of_the_actions_where_rows_have_several(bench, quick: FitConfig) -> None:
+    rows = [*bench.rows(12, split="train"), *bench.rows(6, split="test")]
+    rows = [row | {"video_id": f"{row['split']}/{number}"} for number, row in enumerate(rows)]
+    rows[0] |= {"labels": ("a", "b")}
+    bare = [{"video_id": f"bare/{split}", "split": split} for split in ("train", "test")]
+    manifest = bench.manifest([*rows, *bare])
+    store = bench.store({video.video_id: bench.draw(video.labels or ("a",)) for video in manifest})
+    result = fit(store, manifest, quick)
+    assert any("2 videos have no label" in note for note in result.run.config.details["notes"]), (
+        result.run.config.details
+    )
+    assert "bare/test" in result.predictions["test"].video_ids
+    assert result.metrics["test"].videos == 7
+
+
 def test_devices() -> None:
     assert pick_device("cpu") == "cpu"
     with pytest.raises(InputError, match="auto, cpu, cuda or cuda:N"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from actiondiff import InputError
-from actiondiff.commands.reproduce import COMMANDS
+from actiondiff.commands.reproducing import Added, recipe_commands
 from actiondiff.manifests import ManifestError, draw_dataset, paper_recipe, paper_recipe_names
 from actiondiff.manifests.paper_recipes import DATASETS, read_paper_recipe
 
@@ -56,14 +56,14 @@ def test_there_is_a_recipe_for_each_table_and_figure():
 @pytest.mark.parametrize("name", paper_recipe_names())
 def test_every_command_of_a_recipe_is_one_that_the_command_line_takes(name, data, tmp_path):
     recipe = paper_recipe(name)
-    steps = recipe.steps(data / recipe.dataset, tmp_path / "out")
-    assert [step.words[0] for step in steps[: len(recipe.manifest)]] == ["manifest"] * len(recipe.manifest)
-    for step in steps:
-        command = COMMANDS[step.words[0]]
-        with command.make_context(step.words[0], list(step.words[1:])) as context:
-            if step.words[0] == "manifest":
-                sub = command.get_command(context, step.words[1])
-                sub.make_context(step.words[1], list(step.words[2:])).close()
+    making, rows = recipe_commands(recipe, data / recipe.dataset, tmp_path / "out", (), Added())
+    assert {words[0] for words in making} == {"manifest"}
+    assert list(rows) == list(recipe.rows)
+    for commands in rows.values():
+        *before, last = commands
+        assert {words[0] for words in before} == {"extract"}
+        assert last[0] in ("fit", "transfer", "sweep")
+        assert not any("{" in word for words in commands for word in words)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +84,37 @@ def test_the_papers_numbers_stand_beside_their_rows(name, row, percent):
     assert {each.name: each.paper for each in paper_recipe(name).rows}[row] == percent
 
 
-def test_every_table_has_the_row_without_a_network():
+def test_every_table_and_the_matrix_have_what_no_network_gives():
     for name in paper_recipe_names():
-        if name.startswith("table"):
+        if not name.startswith(("figure5", "s5")):
             assert any("frame-diff" in command for row in paper_recipe(name).rows for command in row.commands), name
 
 
-def test_places_are_put_in_whole_even_with_blanks_and_a_shared_step_comes_once(tmp_path):
+def test_places_are_put_in_whole_even_with_blanks(tmp_path):
     recipe = read_paper_recipe(written(tmp_path, SOUND))
     data = tmp_path / "my data"
     data.mkdir()
     (data / "AR_metadata.xlsx").touch()
-    steps = recipe.steps(data, Path("out"))
-    assert [step.words[0] for step in steps] == ["manifest", "extract", "fit", "fit"]
-    assert steps[0].words[3] == str(data / "AR_metadata.xlsx")
-    assert steps[2].words == ("fit", "--store", "out/animal-kingdom/svd.zarr", "--out", "out/table9/first-row")
-    assert str(steps[0]).startswith("actiondiff manifest animal-kingdom --metadata '")
-    assert [step.run for step in steps] == [None, None, Path("out/table9/first-row"), Path("out/table9/second")]
+    places = recipe.places(data, Path("out"))
+    assert recipe.manifest_commands(places)[0][3] == str(data / "AR_metadata.xlsx")
+    extract, fit = recipe.row_commands(recipe.rows[0], places, Path("out"))
+    assert fit == ("fit", "--store", "out/animal-kingdom/svd.zarr", "--out", "out/table9/first-row")
+    assert extract == recipe.row_commands(recipe.rows[1], places, Path("out"))[0], "rows share what is the same"
+
+
+def test_without_a_folder_the_places_can_still_be_read(tmp_path):
+    recipe = paper_recipe("table3-charades-ego")
+    assert recipe.places(None, Path("out"))["train"] == "DIR/CharadesEgo_v1_train.csv"
+
+
+def test_of_names_that_a_file_may_have_the_first_that_is_there_is_taken(tmp_path):
+    names = ("CharadesEgo_v1_train_only1st.csv", "CharadesEgo_v1_test_only1st.csv", "Charades_v1_classes.txt")
+    for name in (*names, "CharadesEgo_v1_test.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "round").symlink_to(tmp_path)
+    places = paper_recipe("table3-charades-ego").places(tmp_path, Path("out"))
+    assert Path(places["train"]).name == "CharadesEgo_v1_train_only1st.csv"
+    assert Path(places["test"]).name == "CharadesEgo_v1_test.csv"
 
 
 def test_rows_are_chosen_by_name_and_a_name_that_is_none_is_refused(tmp_path):
@@ -117,13 +131,13 @@ def test_every_file_that_is_missing_or_there_twice_is_named_at_once(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "CharadesEgo_v1_train.csv").touch()
     with pytest.raises(ManifestError) as caught:
-        recipe.steps(tmp_path, Path("out"))
+        recipe.places(tmp_path, Path("out"))
     told = str(caught.value)
-    assert "CharadesEgo_v1_train.csv is there 2 times" in told
-    assert "CharadesEgo_v1_test.csv is not there" in told
+    assert f"is there 2 times ({tmp_path}/a/CharadesEgo_v1_train.csv, " in told
+    assert "CharadesEgo_v1_test.csv | CharadesEgo_v1_test_only1st.csv is not there" in told
     assert "Charades_v1_classes.txt is not there" in told
     with pytest.raises(ManifestError, match="There is no folder"):
-        recipe.steps(tmp_path / "nowhere", Path("out"))
+        recipe.places(tmp_path / "nowhere", Path("out"))
 
 
 @pytest.mark.parametrize(
