@@ -1,19 +1,18 @@
 """What a manifest holds, by label, domain and split, and what in it would spoil a result."""
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from actiondiff.manifests.duplicates import EXAMPLES_SHOWN, SameBytes, same_bytes
 from actiondiff.manifests.faults import shortened
+from actiondiff.manifests.glimpses import Glimpse, glimpses, length_of
 from actiondiff.manifests.manifest import Manifest
+from actiondiff.manifests.near_duplicates import NearDuplicates, near_duplicates
 from actiondiff.manifests.video import Video
 
-CHUNK_BYTES = 1 << 20
-EXAMPLES_SHOWN = 5
 COLUMNS_SHOWN = 10
 NO_VALUE = "-"
 
@@ -26,14 +25,15 @@ class Stats:
 
     Attributes:
         clips: number of clips of each (domain, split); empty names where the columns are.
-        seconds: summed length of the clips that have start and end.
-        timed: how many do.
+        seconds: summed length of the clips whose length is known, by their row or by their file.
+        timed: how many these are.
         labels: how often each label comes in each (domain, split).
         unlabelled: number of clips without a label.
         leaking: groups that stand in several splits.
         absent: for each split, labels that other splits have and it does not.
-        duplicates: ids of clips whose files hold the same bytes.
-        missing: paths that are not there.
+        same: files that hold the same bytes, and those that are not there.
+        near: clips that show almost the same pictures; None where they were not looked for.
+        unreadable: why files could not be looked at, by the id of the first clip of each.
     """
 
     clips: dict[Part, int]
@@ -43,8 +43,14 @@ class Stats:
     unlabelled: int
     leaking: tuple[str, ...]
     absent: dict[str, tuple[str, ...]]
-    duplicates: tuple[tuple[str, ...], ...]
-    missing: tuple[str, ...]
+    same: SameBytes
+    near: NearDuplicates | None
+    unreadable: dict[str, str]
+
+    @property
+    def untimed(self) -> int:
+        """How many clips the seconds do not hold."""
+        return sum(self.clips.values()) - self.timed
 
     @property
     def warnings(self) -> list[str]:
@@ -57,12 +63,10 @@ class Stats:
         if self.leaking:
             groups = shortened(self.leaking, EXAMPLES_SHOWN)
             found.append(f"{len(self.leaking)} groups stand in several splits: {groups}.")
-        if self.duplicates:
-            sets = shortened([" = ".join(ids) for ids in self.duplicates], EXAMPLES_SHOWN)
-            found.append(f"{len(self.duplicates)} sets of files hold the same bytes: {sets}.")
-        if self.missing:
-            listed = shortened(self.missing, EXAMPLES_SHOWN)
-            found.append(f"{len(self.missing)} files are not there, so not compared: {listed}.")
+        found += [*self.same.warnings, *(self.near.warnings if self.near else ())]
+        if self.unreadable:
+            faults = shortened([fault.rstrip(".") for fault in self.unreadable.values()], EXAMPLES_SHOWN)
+            found.append(f"{len(self.unreadable)} files cannot be looked at: {faults}.")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,19 +76,25 @@ class Stats:
             "by_domain_and_split": [_entry(part, count) for part, count in self.clips.items()],
             "seconds": self.seconds,
             "clips_with_seconds": self.timed,
+            "clips_without_seconds": self.untimed,
             "labels": {label: [_entry(part, n) for part, n in row.items()] for label, row in self.labels.items()},
             "unlabelled": self.unlabelled,
             "labels_absent": {split: list(labels) for split, labels in self.absent.items()},
             "leaking_groups": list(self.leaking),
-            "duplicates": [list(ids) for ids in self.duplicates],
-            "missing": list(self.missing),
+            "duplicates": [list(ids) for ids in self.same.sets],
+            "duplicates_across_splits": self.same.across,
+            "near_duplicates": self.near.to_dict() if self.near else None,
+            "missing": list(self.same.missing),
+            "unreadable": self.unreadable,
             "warnings": self.warnings,
         }
 
     def text(self) -> str:
         """The counts as a table, then the warnings."""
-        known = f"{self.seconds:.1f} s in {self.timed} clips with start and end" if self.timed else "lengths not in it"
-        head = f"{sum(self.clips.values())} clips ({known}), {len(self.labels)} labels, {self.unlabelled} unlabelled"
+        counted = f"{self.seconds:.1f} s" if self.timed else "lengths not known"
+        if self.timed and self.untimed:
+            counted += f", without {self.untimed} clips of unknown length"
+        head = f"{sum(self.clips.values())} clips ({counted}), {len(self.labels)} labels, {self.unlabelled} unlabelled"
         # Too wide for a terminal otherwise; the picture and --json have every domain.
         shorten = _without_domain if len(self.clips) > COLUMNS_SHOWN else dict
         clips = shorten(self.clips)
@@ -92,7 +102,8 @@ class Stats:
         rows = [("label", *map(part_name, parts))]
         for label, counts in {"(clips)": clips, **{label: shorten(row) for label, row in self.labels.items()}}.items():
             rows.append((label, *(str(counts.get(part, NO_VALUE)) for part in parts)))
-        return "\n".join([head, *_aligned(rows), *(f"warning: {warning}" for warning in self.warnings)])
+        compared = [self.near.text()] if self.near else []
+        return "\n".join([head, *_aligned(rows), *compared, *(f"warning: {warning}" for warning in self.warnings)])
 
     def draw(self, path: str | os.PathLike[str]) -> None:
         """Write a picture: labels down, domains and splits across, a clip count in every cell."""
@@ -117,13 +128,29 @@ class Stats:
         figure.savefig(path, dpi=120)
 
 
-def manifest_stats(manifest: Manifest, *, compare_files: bool = True) -> Stats:
+def manifest_stats(
+    manifest: Manifest,
+    *,
+    compare_files: bool = True,
+    near: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Stats:
     """Count a manifest.
 
     Args:
         manifest: the clips.
-        compare_files: look for files of equal size and bytes under different paths; only those of equal size are read.
+        compare_files: open the files: for the lengths of clips without start and end, and for files of equal bytes
+            under different paths, of which only those of equal size are read.
+        near: look for clips that show almost the same pictures too, which decodes some frames of every clip.
+        workers: files opened at once; None is one a core.
+        progress: is told (clips done, all clips) while files are opened.
+
+    Raises:
+        ValueError: `near` without `compare_files`.
     """
+    if near and not compare_files:
+        raise ValueError("near looks into the files, so it needs compare_files.")
     clips: Counter[Part] = Counter()
     labels: dict[str, Counter[Part]] = {}
     for video in manifest:
@@ -131,8 +158,14 @@ def manifest_stats(manifest: Manifest, *, compare_files: bool = True) -> Stats:
         clips[part] += 1
         for label in video.labels:
             labels.setdefault(label, Counter())[part] += 1
-    lengths = [v.end_seconds - (v.start_seconds or 0.0) for v in manifest if v.end_seconds is not None]
-    files, missing = _files(manifest) if compare_files else ({}, [])
+    looks = glimpses(manifest, pictures=near, workers=workers, progress=progress) if compare_files else {}
+    by_row = {video.video_id: length_of(video) for video in manifest}
+    lengths = [
+        seconds
+        for seconds in (by_row | {id_: look.seconds for id_, look in looks.items()}).values()
+        if seconds is not None
+    ]
+    same = same_bytes(manifest) if compare_files else SameBytes()
     return Stats(
         clips=dict(clips),
         seconds=float(sum(lengths)),
@@ -141,8 +174,9 @@ def manifest_stats(manifest: Manifest, *, compare_files: bool = True) -> Stats:
         unlabelled=sum(not video.labels for video in manifest),
         leaking=tuple(_leaking(manifest.videos)),
         absent=_absent(manifest.videos),
-        duplicates=tuple(_duplicates(files)),
-        missing=tuple(missing),
+        same=same,
+        near=near_duplicates(manifest, looks, same) if near else None,
+        unreadable=_unreadable(manifest, looks),
     )
 
 
@@ -163,36 +197,13 @@ def _absent(videos: Sequence[Video]) -> dict[str, tuple[str, ...]]:
     return {split: tuple(sorted(every - labels)) for split, labels in found.items()}
 
 
-def _files(manifest: Manifest) -> tuple[dict[Path, str], list[str]]:
-    """Each video file with the first clip that is cut from it, and paths that are not there. Folders are left out."""
-    files: dict[Path, str] = {}
-    missing: dict[str, None] = {}
+def _unreadable(manifest: Manifest, looks: Mapping[str, Glimpse]) -> dict[str, str]:
+    """Why files could not be looked at, each file once."""
+    faults: dict[str, tuple[str, str]] = {}
     for video in manifest:
-        path = manifest.source(video)
-        if path.is_file():
-            files.setdefault(path.resolve(), video.video_id)
-        elif not path.exists():
-            missing[video.path] = None
-    return files, list(missing)
-
-
-def _duplicates(files: dict[Path, str]) -> Iterator[tuple[str, ...]]:
-    by_size: dict[int, list[Path]] = {}
-    for path in files:
-        by_size.setdefault(path.stat().st_size, []).append(path)
-    for paths in (paths for paths in by_size.values() if len(paths) > 1):
-        by_bytes: dict[bytes, list[str]] = {}
-        for path in paths:
-            by_bytes.setdefault(_digest(path), []).append(files[path])
-        yield from (tuple(ids) for ids in by_bytes.values() if len(ids) > 1)
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.digest()
+        if video.video_id in looks and (fault := looks[video.video_id].fault):
+            faults.setdefault(video.path, (video.video_id, fault))
+    return dict(faults.values())
 
 
 def part_name(part: Part) -> str:

@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from fakes import draw_frames
 
-from actiondiff.manifests import Manifest, Video, manifest_stats
+from actiondiff.manifests import Manifest, Video, manifest_stats, write_video
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def manifest(tmp_path: Path) -> Manifest:
 def test_clips_seconds_and_labels_are_counted_by_domain_and_split(manifest: Manifest) -> None:
     stats = manifest_stats(manifest)
     assert stats.clips == {("lawn", "train"): 2, ("lawn", "test"): 1, ("park", "test"): 2, ("park", "train"): 1}
-    assert (stats.seconds, stats.timed, stats.unlabelled) == (4.5, 2, 1)
+    assert (stats.seconds, stats.timed, stats.untimed, stats.unlabelled) == (4.5, 2, 4, 1)
+    assert stats.text().startswith("6 clips (4.5 s, without 4 clips of unknown length)")
     assert stats.labels["sing"] == {("lawn", "train"): 2}
     assert sum(stats.labels["peck"].values()) == 4
 
@@ -34,17 +36,20 @@ def test_what_would_spoil_a_result_is_warned_of(manifest: Manifest) -> None:
     stats = manifest_stats(manifest)
     assert stats.absent == {"train": (), "test": ("sing",)}
     assert stats.leaking == ("bird 1",)
-    assert stats.duplicates == (("a", "b"),)
-    assert stats.missing == ("gone.mp4",)
-    assert len(stats.warnings) == 4
-    assert not manifest_stats(manifest, compare_files=False).duplicates
+    assert (stats.same.sets, stats.same.across) == ((("a", "b"),), 1)
+    assert stats.same.missing == ("gone.mp4",)
+    assert list(stats.unreadable) == ["a", "b", "c", "d"]
+    assert len(stats.warnings) == 5
+    unopened = manifest_stats(manifest, compare_files=False)
+    assert not unopened.same.sets
+    assert not unopened.unreadable
 
 
 def test_a_clean_manifest_has_no_warnings(tmp_path: Path) -> None:
     rows = tuple(Video(split, f"{split}.mp4", ("peck",), split, group=split) for split in ("train", "test"))
     for row in rows:
-        (tmp_path / row.path).write_text(row.split)
-    assert manifest_stats(Manifest(rows, tmp_path)).warnings == []
+        write_video(tmp_path / row.path, draw_frames(8, seed=len(row.split)), 25)
+    assert manifest_stats(Manifest(rows, tmp_path), near=True).warnings == []
 
 
 def test_many_domains_are_summed_in_the_text_only() -> None:
