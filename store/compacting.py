@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from actiondiff.store.checking import part_damages
+from actiondiff.store.checking import OUT_OF_REACH, part_damages
 from actiondiff.store.errors import StoreError, telling_why
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part, write_part
@@ -128,6 +128,8 @@ def _small(index: Index, part_bytes: int, damaged: set[str]) -> list[_Small]:
     for part in index.parts:
         try:
             files = {layer: part.file(layer) for layer in sorted({key.layer for key in part.keys})}
+        except OUT_OF_REACH:
+            raise
         except (StoreError, OSError):
             damaged.add(part.folder.name)
             continue

@@ -18,9 +18,9 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from actiondiff.store.array_reading import Read, not_readable, parse_json, read_array, read_bytes
+from actiondiff.store.array_reading import Read, parse_json, read_array, read_bytes
 from actiondiff.store.arrays import FileRecord, dump_json, group_metadata, write_array, write_features, write_file
-from actiondiff.store.errors import PartGone, StoreError
+from actiondiff.store.errors import PartGone, RemoteError, StoreError, StoreNotReadable, telling_unreadable
 from actiondiff.store.feature_file import FeatureFile, Rows
 from actiondiff.store.fetching import RemoteRows, read_kept
 from actiondiff.store.places import Place, part_is_there, sizes_beneath
@@ -169,15 +169,15 @@ def read_index(folder: Place, read: Read = read_bytes) -> dict[str, Any]:
     Raises:
         PartGone: where there is no such part (any more).
         StoreError: where the index is missing, damaged or not of format 1.
+        StoreNotReadable: where it cannot be read just now; ``RemoteError`` behind a URL.
     """
     path = folder / "zarr.json"
     try:
-        content = read(path)
+        with telling_unreadable(path):
+            content = read(path)
     except FileNotFoundError as error:
         kind = StoreError if part_is_there(folder) else PartGone
         raise kind(f"{path} is missing: the part is damaged, or was merged or dropped meanwhile.") from error
-    except PermissionError as error:
-        raise not_readable(path) from error
     document = parse_json(path, content)
     try:
         attributes = document["attributes"]
@@ -357,9 +357,12 @@ class Part:
 
     @contextmanager
     def _there(self) -> Iterator[None]:
-        """Tell a part that was merged or dropped since its index was read from a damaged one."""
+        """Tell a part that was merged or dropped since its index was read from one that is damaged or out of reach."""
         try:
-            yield
+            with telling_unreadable(self.folder):
+                yield
+        except (StoreNotReadable, RemoteError):
+            raise
         except (StoreError, OSError) as error:
             if part_is_there(self.folder):
                 raise

@@ -17,9 +17,17 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from numpy import ndarray
 
-from actiondiff.store.array_reading import not_readable, parse_json
+from actiondiff.store.array_reading import parse_json
 from actiondiff.store.arrays import COMPRESSIONS, dump_json
-from actiondiff.store.errors import KeyNotFound, PartGone, RecipeMismatch, StoreError, StoreNotFound, VideoNotFound
+from actiondiff.store.errors import (
+    KeyNotFound,
+    PartGone,
+    RecipeMismatch,
+    StoreError,
+    StoreNotFound,
+    VideoNotFound,
+    telling_unreadable,
+)
 from actiondiff.store.feature_file import FeatureFile, Rows
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part
@@ -305,19 +313,19 @@ def read_header(path: str | Place) -> dict[str, Any]:
     Raises:
         StoreNotFound: nothing is there.
         StoreError: of another format, or damaged.
+        StoreNotReadable: it cannot be read just now; ``RemoteError`` behind a URL.
     """
     path = place_of(path)
     file = path / "zarr.json"
     try:
-        document = parse_json(file, file.read_bytes())
+        with telling_unreadable(file):
+            document = parse_json(file, file.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         if not path.exists():
             raise StoreNotFound(
                 f"There is no store at {path}. Make one with: actiondiff extract --store {path}"
             ) from None
         document = {}
-    except PermissionError as error:
-        raise not_readable(file) from error
     try:
         header = document["attributes"]["actiondiff"]
         version = header["format_version"]
