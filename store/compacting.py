@@ -193,16 +193,7 @@ def _groups(parts: Sequence[_Small], part_bytes: int) -> list[list[Part]]:
 
 
 def _merge(path: Place, index: Index, parts: Sequence[Part], compression: str) -> str:
-    videos: dict[str, VideoFeatures] = {}
-    for part in parts:
-        views = {key: part.features(key) for key in part.keys}
-        for position, video_id in enumerate(part.video_ids):
-            rows = part.rows(position)
-            known = videos[video_id].features if video_id in videos else {}
-            new = {key: view[rows] for key, view in views.items() if key not in known}
-            if new:  # where two writers did the same work the first counts
-                origin = part.source(position), part.frame_index[rows], part.pts_seconds[rows]
-                videos[video_id] = VideoFeatures(video_id, *origin, {**known, **new})
+    videos = _videos_of(parts)
     dtypes = {array.dtype.name for video in videos.values() for array in video.features.values()}
     name = write_part(
         path,
@@ -214,7 +205,25 @@ def _merge(path: Place, index: Index, parts: Sequence[Part], compression: str) -
     )
     fsync_folder(path / "parts")  # a loss of power must not take the new part and leave the old ones gone
     retire(path, [part.folder for part in parts])
+    for part in parts:  # the next group needs as many maps
+        for key in part.keys:
+            part.forget(part.unit(key))
     return name
+
+
+def _videos_of(parts: Sequence[Part]) -> dict[str, VideoFeatures]:
+    """Every video of the parts at all its keys, mapped."""
+    videos: dict[str, VideoFeatures] = {}
+    for part in parts:
+        views = {key: part.features(key) for key in part.keys}
+        for position, video_id in enumerate(part.video_ids):
+            rows = part.rows(position)
+            known = videos[video_id].features if video_id in videos else {}
+            new = {key: view[rows] for key, view in views.items() if key not in known}
+            if new:  # where two writers did the same work the first counts
+                origin = part.source(position), part.frame_index[rows], part.pts_seconds[rows]
+                videos[video_id] = VideoFeatures(video_id, *origin, {**known, **new})
+    return videos
 
 
 def _failures(index: Index, parts: Sequence[Part], video_ids: Collection[str]) -> list[Failure]:

@@ -28,9 +28,6 @@ from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.remote import publish
 from actiondiff.store.staging import Syncs, staged
 
-UNPACKED_ROWS = 4096
-"""How many rows are unpacked at a time on the way into one array."""
-
 
 def write_part(
     store: Place,
@@ -315,21 +312,12 @@ class Part:
             self.mapped.pop(name, None)
 
     def read_into(self, file: FeatureFile, key: FeatureKey, runs: Sequence[tuple[int, int]], out: np.ndarray) -> None:
-        """Fill ``out`` with the rows of the runs (start, stop) of the key's :meth:`file`, one run after another."""
+        """Fill ``out`` with the rows of the runs (start, stop) of an uncompressed local file, one run after another.
+
+        The file is read and closed, not mapped; ``file`` is the key's :meth:`file`.
+        """
         with self._there():
-            if isinstance(self.folder, Path) and file.ends is None:
-                file.read_into(key.timestep, runs, out)
-                return
-        known = self.mapped.get((key.layer, key.timestep))
-        rows, at = self.features(key) if known is None else known, 0
-        keep = getattr(rows, "keep", None)
-        if keep is not None:  # of what lies behind a URL, what is read whole is fetched whole
-            keep()
-        for start, stop in runs:
-            for first in range(start, stop, UNPACKED_ROWS):
-                last = min(stop, first + UNPACKED_ROWS)
-                out[at : at + last - first] = rows[first:last]
-                at += last - first
+            file.read_into(key.timestep, runs, out)
 
     @property
     def frame_index(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Errors that pass (a network, a server, a limit) say nothing of a store's files: nothing is taken for damage, nothing goes."""
+"""Errors that pass (a network, a server, a limit) say nothing of a file: nothing is taken for damage, nothing goes."""
 
 import errno
 import os
