@@ -83,7 +83,7 @@ def compact(path: str | Place, part_bytes: int = PART_BYTES) -> Compaction:
         clear_staging(path)
         if isinstance(path, RemotePath):
             clear_broken_off(path / "parts")
-        before = _without_left_overs(path)
+        before = _without_left_overs(path, damaged)
         index = before
         for sorting in (_by_kind, _by_videos):
             for group in sorting(_small(index, part_bytes, damaged), part_bytes):
@@ -103,14 +103,34 @@ def _unfolded(last: dict[str, tuple[str, ...]], merged: dict[str, tuple[str, ...
     return {name: tuple(old for part in parts for old in merged.get(part, (part,))) for name, parts in last.items()}
 
 
-def _without_left_overs(path: Place) -> Index:
-    """The index, after putting away what a merge that was killed had left."""
+def _without_left_overs(path: Place, damaged: set[str]) -> Index:
+    """The index, after putting away what a merge that was killed had left.
+
+    As long as the merged part is damaged these are the only good copies: they are kept, and it is added to ``damaged``.
+    """
     index = look(path / "parts", {}) or Index({})
     live = {part.folder.name for part in index.parts}
-    left_over = [part.folder for name, part in index.opened.items() if name not in live]
-    if left_over:
-        retire(path, left_over)
+    left_over = index.opened.keys() - live
+    bad = {
+        part.folder.name
+        for part in index.parts
+        if left_over & set(part.supersedes) and part_damages(path, part.folder.name)
+    }
+    damaged |= bad
+    kept = _merged_into(index, bad)
+    if left_over - kept:
+        retire(path, [index.opened[name].folder for name in sorted(left_over - kept)])
     return index
+
+
+def _merged_into(index: Index, names: set[str]) -> set[str]:
+    """Every part that these take the place of, also by way of others."""
+    found: set[str] = set()
+    ahead = set(names)
+    while ahead:
+        ahead = {old for name in ahead if name in index.opened for old in index.opened[name].supersedes} - found
+        found |= ahead
+    return found
 
 
 @dataclass(frozen=True)
