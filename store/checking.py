@@ -272,9 +272,18 @@ def _check_part(check: _Check, name: str) -> None:
         if part_is_there(folder):  # else it was compacted or dropped while we were at other parts
             check.damage("index", index, str(error), part=name, video_ids=_ids_within(content))
         return
+    earlier = len(check.damages)
+    _check_files(check, folder, content, attributes)
+    if len(check.damages) > earlier and not part_is_there(folder):
+        del check.damages[earlier:]  # it was compacted or dropped between its index and its files
+
+
+def _check_files(check: _Check, folder: Place, content: bytes, attributes: dict[str, Any]) -> None:
+    name, index = folder.name, folder / "zarr.json"
     ids, records = tuple(attributes["video_ids"]), files_of(attributes)
     _check_spelling(check, index, content, attributes, "index", part=name, video_ids=ids)
-    there = sizes_beneath(folder)
+    with telling_unreadable(folder):
+        there = sizes_beneath(folder)
     for file, record in records.items():
         for kind, message in _differences(check, folder / file, record, there.get(file)):
             check.damage(kind, folder / file, message, part=name, video_ids=ids, layer=_layer_of(file))
