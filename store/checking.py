@@ -23,6 +23,7 @@ from actiondiff.store.index import part_names
 from actiondiff.store.part import Part, files_of, read_index
 from actiondiff.store.places import Place, names_in, part_is_there, pieces_of, place_of, sizes_beneath, within
 from actiondiff.store.reader import FeatureStore, read_header
+from actiondiff.store.remote import RemotePath, index_lost
 from actiondiff.store.staging import STAGING, only_one, retire
 
 OUT_OF_REACH = (StoreNotReadable, RemoteError)
@@ -30,6 +31,9 @@ OUT_OF_REACH = (StoreNotReadable, RemoteError)
 
 LOST = ("index", "missing", "size", "changed", "unreadable")
 """Kinds of damage after which a part's features cannot be trusted."""
+
+
+_INDEX_LOST = "it is gone, though the part's other objects are there, and its upload did not break off"
 
 
 @dataclass(frozen=True)
@@ -173,10 +177,13 @@ def verify(
         names, superseded = [], set()
     _check_header(check)
     _check_outside(check, {*names, *superseded})
+    indexless = index_lost(path) if isinstance(path, RemotePath) else set()
+    for name in sorted(indexless):
+        check.damage("index", path / "parts" / name / "zarr.json", _INDEX_LOST, part=name)
     for name in names:
         _check_part(check, name)
     lost = sorted({damage.part for damage in check.damages if damage.part and damage.kind in LOST})
-    again = {name for name in lost if drop_damaged and not part_damages(path, name)}  # a disk that failed but once
+    again = {name for name in lost if drop_damaged and _is_whole(path, name, indexless)}  # a disk that failed but once
     lost = [name for name in lost if name not in again]
     if drop_damaged and lost:
         with telling_why(path, "What is damaged is still there."), only_one(path):
@@ -185,6 +192,10 @@ def verify(
     damages, whole_again = tuple(check.damages), tuple(sorted(again))
     result = StoreCheck(path, check.parts, check.files, check.size_bytes, damages, dropped, whole_again)
     return _with_failed_again(result) if dropped else result
+
+
+def _is_whole(path: Place, name: str, indexless: set[str]) -> bool:
+    return name not in indexless and not part_damages(path, name)
 
 
 def part_damages(path: Place, name: str) -> tuple[Damage, ...]:

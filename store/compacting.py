@@ -18,7 +18,7 @@ from actiondiff.store.part import Part, write_part
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import compression_of, maps_at_most, read_header
 from actiondiff.store.records import Failure, VideoFeatures
-from actiondiff.store.remote import RemotePath, clear_broken_off
+from actiondiff.store.remote import RemotePath, clear_broken_off, index_lost
 from actiondiff.store.staging import clear_staging, fsync_folder, only_one, retire
 from actiondiff.store.writer import PART_BYTES
 
@@ -82,7 +82,8 @@ def compact(path: str | Place, part_bytes: int = PART_BYTES) -> Compaction:
     with telling_why(path), only_one(path):
         clear_staging(path)
         if isinstance(path, RemotePath):
-            clear_broken_off(path / "parts")
+            clear_broken_off(path)
+            damaged |= index_lost(path)
         before = _without_left_overs(path, damaged)
         index = before
         for sorting in (_by_kind, _by_videos):

@@ -19,9 +19,8 @@ from typing import BinaryIO
 
 from actiondiff.store.errors import StoreBusy
 from actiondiff.store.places import Place
-from actiondiff.store.remote import RemotePath, withdraw
+from actiondiff.store.remote import STAGING, RemotePath, withdraw
 
-STAGING = ".writing"
 SYNCS_AT_ONCE = 8
 
 
