@@ -75,6 +75,10 @@ _REMEDIES = {
 }
 
 
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+LIMIT_ERRORS = {errno.EMFILE, errno.ENFILE}
+"""What the system says of a disk that takes nothing, and of this process's own limits."""
+
 _KEPT = "Nothing in the store was lost or changed; run it again and it goes on from there."
 
 

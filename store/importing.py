@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -18,6 +17,7 @@ from actiondiff.store.exporting import HDF5_FORMAT
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
+from actiondiff.store.staging import temporary_folder
 from actiondiff.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def import_features(
     if isinstance(source, Path):
         _import(source, result, timestep, compression)
         return result
-    with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
+    with temporary_folder() as here:
         try:
-            fetched = source.fetch(Path(here))
+            fetched = source.fetch(here)
         except FileNotFoundError as error:
             raise InputError(f"{source} is not there.") from error
         _import(fetched, result, timestep, compression)

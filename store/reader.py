@@ -79,6 +79,12 @@ class FeatureStore:
         name = str(self.recipe.get("backbone", self.path.stem))
         return f"{name} (see notice)" if self.notice else name
 
+    def extract_command(self, layer: int | str, timestep: int | str) -> str:
+        """What to type for further features in this store."""
+        backbone = self.recipe.get("backbone")
+        named = f" --backbone {backbone}" if backbone and backbone != "imported" else ""
+        return f"actiondiff extract --layer {layer} --t {timestep} --store {self.path}{named}"
+
     def refresh(self) -> None:
         """Take in what writers have added since, and what was merged or dropped."""
         index = look(self.path / "parts", self._index.opened)
@@ -228,7 +234,7 @@ class FeatureStore:
         there = "; ".join(map(str, self.keys(video_id)))
         raise KeyNotFound(
             f"{self.path} has {video_id!r}, but not at {key}; it has {there}. "
-            f"Add it with: actiondiff extract --layer {key.layer} --t {key.timestep}"
+            f"Add it with: {self.extract_command(key.layer, key.timestep)}"
         )
 
     def _view(self, video_id: str, key: FeatureKey) -> np.ndarray:

@@ -12,7 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from actiondiff import ActionDiffError, InputError
-from actiondiff.store.errors import RemoteError, StoreError, StoreNotWritable
+from actiondiff.store.errors import (
+    DISK_ERRORS,
+    LIMIT_ERRORS,
+    RemoteError,
+    StoreError,
+    StoreNotWritable,
+    telling_unreadable,
+    telling_why,
+)
 
 BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "tos", "oss"}
 """Storage without folders: what would make one there makes buckets."""
@@ -199,20 +207,31 @@ class RemotePath:
             fs.rm(path, recursive=True)
 
 
+_TOLD_BY_OTHERS = (FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError, ActionDiffError)
+_FAULTS = (TypeError, AttributeError, NameError, AssertionError)
+
+
 @contextmanager
 def asking(place: RemotePath, writing: bool = False) -> Iterator[tuple[Any, str]]:
-    """The filesystem and the path there; what goes wrong at the other end is told with the URL and a remedy."""
+    """The filesystem and the path there; what goes wrong at the other end is told with the URL and a remedy.
+
+    Faults of a program go on as they are, and so does a full disk where ``place`` is read: it is one of this machine.
+    """
     from fsspec.core import url_to_fs
 
     try:
         fs, path = url_to_fs(place.url)
         fs.invalidate_cache()  # of listings: others write there, too
         yield fs, path
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError, ActionDiffError):
+    except (*_TOLD_BY_OTHERS, *_FAULTS):
         raise
     except Exception as error:
-        if isinstance(error, FileNotFoundError) and not writing:
+        code = error.errno if isinstance(error, OSError) else None
+        if not writing and (isinstance(error, FileNotFoundError) or code in DISK_ERRORS):
             raise
+        if code in DISK_ERRORS | LIMIT_ERRORS:
+            with telling_why(place) if writing else telling_unreadable(place):
+                raise
         what = "written" if writing else "read"
         kind = StoreNotWritable if writing else RemoteError
         detail = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
