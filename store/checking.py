@@ -195,6 +195,7 @@ def verify(
 
 
 def _is_whole(path: Place, name: str, indexless: set[str]) -> bool:
+    """Whether a second look finds nothing lost; that an index is gone was asked twice already."""
     return name not in indexless and not part_damages(path, name)
 
 
@@ -347,6 +348,6 @@ def _with_failed_again(check: StoreCheck) -> StoreCheck:
     touched = {video_id for damage in check.damages if damage.part in check.dropped for video_id in damage.video_ids}
     try:
         failures = FeatureStore(check.path).failures
-    except (StoreError, StoreNotFound):
+    except (StoreError, StoreNotFound, *OUT_OF_REACH):
         return check
     return replace(check, failed_again=tuple(sorted(touched & failures.keys())))

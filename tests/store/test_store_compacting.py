@@ -1,6 +1,7 @@
 """Compacting: fewer parts, the same content; nothing lost or doubled by a kill at any step or by those who go on."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,20 @@ def test_a_reader_that_meets_both_leaves_out_the_superseded_and_the_next_merge_p
 def test_two_do_not_compact_at_once(path: Path) -> None:
     with only_one(path), pytest.raises(StoreBusy):
         compact(path)
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_store_busy(path: Path) -> None:
+    ready, go = os.pipe()
+    with only_one(path):
+        child = os.fork()
+        if not child:
+            os.close(go)
+            os.read(ready, 1)
+            os._exit(0)
+    compact(path)
+    os.close(go)
+    os.waitpid(child, 0)
+    os.close(ready)
 
 
 def test_a_listing_that_misses_both_the_old_and_the_new_is_not_believed(
