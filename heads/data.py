@@ -121,9 +121,7 @@ def choose_key(store: FeatureStore, layer: int | None, timestep: int | None) -> 
 
 def extract_command(store: FeatureStore, layer: int | str, timestep: int | str) -> str:
     """What to type for further features in this store."""
-    backbone = store.recipe.get("backbone")
-    named = f" --backbone {backbone}" if backbone and backbone != "imported" else ""
-    return f"actiondiff extract --layer {layer} --t {timestep} --store {store.path}{named}"
+    return store.extract_command(layer, timestep)
 
 
 def load_features(

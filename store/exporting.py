@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from actiondiff.store.errors import PartGone, StoreError, telling_why
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import FeatureKey, Source
+from actiondiff.store.staging import temporary_folder
 
 if TYPE_CHECKING:
     import h5py
@@ -88,8 +88,8 @@ def export_hdf5(
 def _beside(out: Place) -> Iterator[Path]:
     """Where the file is written first: beside its place, or for a URL in a temporary folder."""
     if not isinstance(out, Path):
-        with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
-            yield Path(here) / out.name
+        with temporary_folder() as here:
+            yield here / out.name
         return
     part_file = out.with_name(f".{out.name}.{os.getpid()}")
     try:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -18,6 +17,7 @@ from actiondiff.store.exporting import HDF5_FORMAT
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
+from actiondiff.store.staging import temporary_folder
 from actiondiff.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def import_features(
     if isinstance(source, Path):
         _import(source, result, timestep, compression)
         return result
-    with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
+    with temporary_folder() as here:
         try:
-            fetched = source.fetch(Path(here))
+            fetched = source.fetch(here)
         except FileNotFoundError as error:
             raise InputError(f"{source} is not there.") from error
         _import(fetched, result, timestep, compression)
@@ -192,10 +192,16 @@ def _take_in(
                 result.skipped.append(video_id)
                 continue
             try:
-                writer.add(_video(video_id, arrays, timestep, dtype))
-                result.done.append(video_id)
-            except (InputError, FeatureValueError, OSError, EOFError, ValueError) as error:
+                video = _video(video_id, arrays, timestep, dtype)
+            except (InputError, OSError, EOFError, ValueError) as error:
                 _fail(result, writer, video_id, error)
+                continue
+            try:  # what the writer's disk says is none of the video's faults, and goes on
+                writer.add(video)
+            except FeatureValueError as error:
+                _fail(result, writer, video_id, error)
+            else:
+                result.done.append(video_id)
 
 
 def _fail(result: Import, writer: StoreWriter, video_id: str, error: Exception) -> None:

@@ -12,13 +12,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from actiondiff import ActionDiffError, InputError
-from actiondiff.store.errors import RemoteError, StoreError, StoreNotWritable
+from actiondiff.store.errors import (
+    DISK_ERRORS,
+    LIMIT_ERRORS,
+    RemoteError,
+    StoreError,
+    StoreNotWritable,
+    telling_unreadable,
+    telling_why,
+)
 
 BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "tos", "oss"}
 """Storage without folders: what would make one there makes buckets."""
 
 AT_ONCE = 16
 """Requests that are under way at the same time."""
+
+STAGING = ".writing"
+"""Where things are prepared, or behind a URL, where the marks of parts stand that come or go; no part of the store."""
 
 BROKEN_OFF_AFTER = timedelta(days=1)
 """An upload whose last object is older than this will not go on."""
@@ -139,6 +150,14 @@ class RemotePath:
             except NotImplementedError:
                 return None
 
+    def modified(self) -> datetime | None:
+        """When the object was written; None where the storage does not tell."""
+        with asking(self) as (fs, path):
+            try:
+                return fs.modified(path)
+            except NotImplementedError:
+                return None
+
     def _infos(self) -> dict[str, dict[str, Any]]:
         with asking(self) as (fs, path):
             found = fs.find(path, detail=True)
@@ -188,20 +207,31 @@ class RemotePath:
             fs.rm(path, recursive=True)
 
 
+_TOLD_BY_OTHERS = (FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError, ActionDiffError)
+_FAULTS = (TypeError, AttributeError, NameError, AssertionError)
+
+
 @contextmanager
 def asking(place: RemotePath, writing: bool = False) -> Iterator[tuple[Any, str]]:
-    """The filesystem and the path there; what goes wrong at the other end is told with the URL and a remedy."""
+    """The filesystem and the path there; what goes wrong at the other end is told with the URL and a remedy.
+
+    Faults of a program go on as they are, and so does a full disk where ``place`` is read: it is one of this machine.
+    """
     from fsspec.core import url_to_fs
 
     try:
         fs, path = url_to_fs(place.url)
         fs.invalidate_cache()  # of listings: others write there, too
         yield fs, path
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError, ActionDiffError):
+    except (*_TOLD_BY_OTHERS, *_FAULTS):
         raise
     except Exception as error:
-        if isinstance(error, FileNotFoundError) and not writing:
+        code = error.errno if isinstance(error, OSError) else None
+        if not writing and (isinstance(error, FileNotFoundError) or code in DISK_ERRORS):
             raise
+        if code in DISK_ERRORS | LIMIT_ERRORS:
+            with telling_why(place) if writing else telling_unreadable(place):
+                raise
         what = "written" if writing else "read"
         kind = StoreNotWritable if writing else RemoteError
         detail = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
@@ -222,13 +252,14 @@ def publish(folder: Path, target: RemotePath, files: Mapping[str, Any]) -> None:
 
     Args:
         folder: the part as it lies locally.
-        target: where it goes; nothing is there yet.
+        target: where it goes, ``STORE/parts/part-…``; nothing is there yet.
         files: every file but the index, with its size as ``size_bytes``.
 
     Raises:
         StoreNotWritable: it did not arrive whole; what did is taken away again.
     """
     try:
+        _mark(target)
         together(lambda name: (target / name).upload(folder / name), files)
         arrived = target.sizes()
         if arrived != {name: record.size_bytes for name, record in files.items()}:
@@ -242,6 +273,8 @@ def publish(folder: Path, target: RemotePath, files: Mapping[str, Any]) -> None:
     except BaseException:
         _take_back(target)
         raise
+    with suppress(ActionDiffError, OSError):  # the part is there; a mark too many does no harm
+        _mark_of(target).remove()
 
 
 def _take_back(target: RemotePath) -> None:
@@ -249,24 +282,56 @@ def _take_back(target: RemotePath) -> None:
     try:
         if not (target / "zarr.json").exists():
             target.remove()
+            _mark_of(target).remove()
     except (ActionDiffError, OSError):  # it stays as objects without an index, until a later compact
         pass
 
 
 def withdraw(folder: RemotePath) -> None:
     """Take a part away: its index first, after which it is none."""
+    _mark(folder)
     (folder / "zarr.json").remove()
     folder.remove()
+    _mark_of(folder).remove()
 
 
-def clear_broken_off(parts: RemotePath) -> None:
-    """Remove what uploads left that broke off long ago: objects of parts without an index."""
-    names = parts.sizes()
+def _mark_of(part: RemotePath) -> RemotePath:
+    """An object that is there as long as a part comes or goes: it may lack its index then, and at no other time."""
+    return part.parent.parent / STAGING / part.name
+
+
+def _mark(part: RemotePath) -> None:
+    with suppress(FileExistsError):  # an answer was lost, or the part began to go earlier
+        _mark_of(part).write_new(b"")
+
+
+def _without_index(store: RemotePath) -> set[str]:
+    names = (store / "parts").sizes()
     whole = {name.partition("/")[0] for name in names if name.endswith("/zarr.json") and name.count("/") == 1}
-    for name in {name.partition("/")[0] for name in names if name.startswith("part-")} - whole:
-        youngest = (parts / name).youngest()
-        if youngest is not None and datetime.now(UTC) - _aware(youngest) > BROKEN_OFF_AFTER:
-            (parts / name).remove()
+    return {name.partition("/")[0] for name in names if name.startswith("part-") and "/" in name} - whole
+
+
+def index_lost(store: RemotePath) -> set[str]:
+    """Names of the parts that have objects, but no index, though they neither come nor go: damage, never litter."""
+    found = _without_index(store)
+    found -= (store / STAGING).sizes().keys() if found else set()
+    parts = {name: store / "parts" / name for name in found}
+    # Asked after the marks: one that has just been taken away had its index by then, or nothing any more.
+    return {name for name, part in parts.items() if part.sizes() and not (part / "zarr.json").exists()}
+
+
+def clear_broken_off(store: RemotePath) -> None:
+    """Remove what uploads and removals left that broke off long ago: marks, and the parts without index under them."""
+    for name in (store / STAGING).sizes():
+        part, mark = store / "parts" / name, store / STAGING / name
+        unfinished = name in _without_index(store)
+        with suppress(FileNotFoundError):  # it is done in this moment
+            times = [mark.modified(), part.youngest() if unfinished else None]
+            youngest = max((_aware(moment) for moment in times if moment is not None), default=None)
+            if youngest is not None and datetime.now(UTC) - youngest > BROKEN_OFF_AFTER:
+                if unfinished:
+                    part.remove()
+                mark.remove()
 
 
 def _aware(moment: datetime) -> datetime:

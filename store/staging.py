@@ -17,11 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from actiondiff.store.errors import StoreBusy
+from actiondiff import ActionDiffError
+from actiondiff.store.errors import DISK_ERRORS, StoreBusy, telling_why
 from actiondiff.store.places import Place
-from actiondiff.store.remote import RemotePath, withdraw
+from actiondiff.store.remote import STAGING, RemotePath, withdraw
 
-STAGING = ".writing"
 SYNCS_AT_ONCE = 8
 
 
@@ -34,8 +34,8 @@ def staged(store: Place, name: str) -> Iterator[Path]:
         name: unique, without dots.
     """
     if not isinstance(store, Path):
-        with tempfile.TemporaryDirectory(prefix="actiondiff-") as here:
-            yield Path(here)
+        with temporary_folder() as here:
+            yield here
         return
     folder = store / STAGING / _owned(name)
     try:
@@ -44,6 +44,32 @@ def staged(store: Place, name: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _remove_if_empty(folder.parent)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder of this machine for what goes to a URL or comes from there.
+
+    Raises:
+        StoreNotWritable: none can be made, or its disk is full; told of it, not of the place at the other end.
+    """
+    with _telling_of_temporary():
+        folder = tempfile.TemporaryDirectory(prefix="actiondiff-")
+    with folder as here:
+        try:
+            yield Path(here)
+        except OSError as error:
+            if isinstance(error, ActionDiffError) or error.errno not in DISK_ERRORS:
+                raise
+            with _telling_of_temporary():
+                raise
+
+
+@contextmanager
+def _telling_of_temporary() -> Iterator[None]:
+    named = tempfile.tempdir or os.environ.get("TMPDIR") or "of this machine"
+    with telling_why(f"The temporary folder {named} (TMPDIR names another)"):
+        yield
 
 
 def clear_staging(store: Place) -> None:
@@ -82,6 +108,8 @@ def only_one(store: Place) -> Iterator[None]:
             pass
         yield
     finally:
+        with suppress(OSError):  # closing is not enough where a process was forked meanwhile
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

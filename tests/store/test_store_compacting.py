@@ -1,6 +1,7 @@
 """Compacting: fewer parts, the same content; nothing lost or doubled by a kill at any step or by those who go on."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,20 @@ def test_two_do_not_compact_at_once(path: Path) -> None:
         compact(path)
 
 
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_store_busy(path: Path) -> None:
+    ready, go = os.pipe()
+    with only_one(path):
+        child = os.fork()
+        if not child:
+            os.close(go)
+            os.read(ready, 1)
+            os._exit(0)
+    compact(path)
+    os.close(go)
+    os.waitpid(child, 0)
+    os.close(ready)
+
+
 def test_a_listing_that_misses_both_the_old_and_the_new_is_not_believed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,3 +221,25 @@ def test_parts_that_share_only_some_videos_stay_beside_one_another(tmp_path: Pat
     write_each(path, [draw_video("a"), draw_video("b"), draw_video("a", GRID)])
     assert compact(path).parts_after == 2
     assert contents_of(FeatureStore(path)) == contents_told([draw_video("a", (KEY, *GRID)), draw_video("b")])
+
+
+def test_what_a_killed_merge_left_is_kept_as_long_as_the_merged_part_is_damaged(path: Path) -> None:
+    names = [part.name for part in parts_of(path)]
+    merged = write_part(path, VIDEOS, [], "float16", supersedes=names)
+    (path / "parts" / merged / "layer_02/c/0/0/0").unlink()
+    result = compact(path)
+    assert (result.damaged, {part.name for part in parts_of(path)}) == ((merged,), {*names, merged})
+    assert verify(path, drop_damaged=True).dropped == (merged,)
+    assert contents_of(FeatureStore(path)) == contents_told(VIDEOS)
+    assert compact(path).damaged == ()
+    assert contents_of(FeatureStore(path)) == contents_told(VIDEOS)
+
+
+def test_what_a_killed_merge_left_goes_part_by_part(path: Path) -> None:
+    """Two merges were killed; one of the merged parts is whole."""
+    names = [part.name for part in parts_of(path)]
+    good = write_part(path, VIDEOS[:2], [], "float16", supersedes=names[:2])
+    bad = write_part(path, VIDEOS[2:], [], "float16", supersedes=names[2:])
+    (path / "parts" / bad / "pts_seconds/c/0").unlink()
+    assert compact(path).damaged == (bad,)
+    assert {part.name for part in parts_of(path)} == {good, bad, *names[2:]}

@@ -168,7 +168,8 @@ def test_a_key_that_is_not_there_is_told_with_what_is_and_the_remedy(path: Path)
         FeatureStore(path).read("v1", layer=9, timestep=20)
     assert str(caught.value) == (
         f"{path} has 'v1', but not at layer 9, t 20; it has layer 1, t 5; layer 1, t 20; layer 2, t 5; layer 2, t 20; "
-        "layer 3, t 5; layer 3, t 20. Add it with: actiondiff extract --layer 9 --t 20"
+        "layer 3, t 5; layer 3, t 20. Add it with: actiondiff extract --layer 9 --t 20 "
+        f"--store {path} --backbone svd-tiny"
     )
     assert isinstance(caught.value, (VideoNotFound, KeyError))
 

@@ -250,15 +250,60 @@ def test_uploads_that_broke_off_are_no_parts_and_compact_takes_the_old_ones_away
 ) -> None:
     write(url)
     left = "parts/part-01795380045065156736-52091a72/layer_09/zarr.json"
-    (RemotePath(url) / left).write_new(b"{}")
+    mark = ".writing/part-01795380045065156736-52091a72"
+    for name in (mark, left):
+        (RemotePath(url) / name).write_new(b"{}")
     assert contents_of(FeatureStore(url)) == contents_told(VIDEOS)
     assert verify(url).good
     compact(url)
-    assert left in objects(url), "its writer may still be at it"
+    assert {left, mark} <= objects(url), "its writer may still be at it"
     monkeypatch.setattr(remote_module, "BROKEN_OFF_AFTER", remote_module.timedelta(seconds=-1))
     compact(url)
-    assert left not in objects(url)
+    assert {left, mark} & objects(url) == set()
     assert contents_of(FeatureStore(url)) == contents_told(VIDEOS)
+
+
+def test_a_part_that_lost_its_index_is_damage_and_compact_never_deletes_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(url)
+    assert not any(name.startswith(".writing") for name in objects(url)), "a part that is there has no mark any more"
+    lost = next(name for name in sorted(objects(url)) if name.endswith("/zarr.json") and name.count("/") == 2)
+    (RemotePath(url) / lost).remove()
+    monkeypatch.setattr(remote_module, "BROKEN_OFF_AFTER", remote_module.timedelta(seconds=-1))
+    name = lost.split("/")[1]
+    before = {file for file in objects(url) if name in file}
+    result = compact(url)
+    assert name in result.damaged
+    assert {file for file in objects(url) if name in file} == before
+    [damage] = verify(url).damages
+    assert (damage.kind, damage.file, damage.part) == ("index", lost, name)
+    assert verify(url, drop_damaged=True).dropped == (name,)
+    assert verify(url).good
+    assert not any(name in file for file in objects(url))
+
+
+def test_a_part_whose_removal_was_killed_is_litter_and_no_damage(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(url)
+    part = next(name for name in sorted(objects(url)) if name.startswith("parts/part-")).split("/")[1]
+    target, real, calls = RemotePath(f"{url}/parts/{part}"), RemotePath.remove, 0
+
+    def killed(self: RemotePath) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        real(self)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(RemotePath, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remote_module.withdraw(target)
+    assert target.sizes()
+    assert verify(url).good
+    monkeypatch.setattr(remote_module, "BROKEN_OFF_AFTER", remote_module.timedelta(seconds=-1))
+    compact(url)
+    assert not any(part in name for name in objects(url))
 
 
 def test_two_writers_that_make_the_store_at_the_same_time_agree_on_one(url: str) -> None:
@@ -333,7 +378,7 @@ def test_a_killed_upload_leaves_whole_parts_and_the_next_writer_completes_the_st
     )
     assert told.returncode == 0, told.stderr
     killed = json.loads(told.stdout)["killed"]
-    assert killed == 2 + 12 + 1  # the store, a part's files, its index
+    assert killed == 2 + 1 + 12 + 1  # the store, a part's mark, its files, its index
     expected = contents_told([draw_video("a"), draw_video("b")])
     for step in range(1, killed + 1):
         url = f"{folder}/{step:03d}.zarr"
