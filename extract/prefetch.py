@@ -6,13 +6,14 @@ lengths, so that memory does not grow. Threads, not processes: FFmpeg and PyTorc
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
-from queue import Empty, Queue
+from queue import Empty, Full, Queue
 from threading import Event
 
 from actiondiff import InputError
+from actiondiff.extract.clips import Frame
 from actiondiff.extract.planning import Task
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import Window, cut_windows
@@ -38,20 +39,35 @@ class Stream:
     def __iter__(self) -> Iterator[Window]:
         """Decode in this thread."""
         frames = self.task.clip.frames(self._recipe.sampling, threads=self._decoder_threads)
-        yield from cut_windows(self.task.clip, self._recipe, self.task.video.video_id, frames)
+        yield from cut_windows(self.task.clip, self._recipe, self.task.video.video_id, self._wanted(frames))
         self.source, self.notes = self.task.clip.source(), tuple(frames.reading.notes)
 
     def close(self) -> None:
         """Let go of what is left."""
 
+    def _wanted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        return frames
+
+
+class _Stopped(Exception):
+    """Nobody wants the rest of a stream."""
+
 
 class _Ahead(Stream):
-    """A stream that another thread decodes; one finished window waits at most."""
+    """A stream that another thread decodes; one finished window waits at most.
 
-    def __init__(self, task: Task, recipe: Recipe, pool: ThreadPoolExecutor, decoder_threads: int) -> None:
+    Args:
+        task: the clip.
+        recipe: how it is cut.
+        pool: of the threads.
+        decoder_threads: of the decoder.
+        stop: set when nothing is wanted of any stream.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, pool: ThreadPoolExecutor, decoder_threads: int, stop: Event) -> None:
         super().__init__(task, recipe, decoder_threads)
         self._queue: Queue[Window | BaseException | None] = Queue(maxsize=1)
-        self._cancelled = Event()
+        self._cancelled, self._stop = Event(), stop
         self._work: Future[None] = pool.submit(self._fill)
 
     def __iter__(self) -> Iterator[Window]:
@@ -64,26 +80,44 @@ class _Ahead(Stream):
         """Stop decoding, and wait until it has stopped."""
         self._cancelled.set()
         self._work.cancel()
-        while not self._work.done():
-            with suppress(Empty):
-                self._queue.get(timeout=_WAIT_SECONDS)
+        with suppress(Empty):
+            self._queue.get_nowait()  # the thread need not wait to see it
+        wait([self._work])
 
     def _fill(self) -> None:
         try:
             for window in super().__iter__():
-                if self._cancelled.is_set():
-                    return
-                self._queue.put(window)
+                self._put(window)
+            self._put(None)
+        except _Stopped:
+            pass
         except BaseException as error:
-            self._queue.put(error)
-        else:
-            self._queue.put(None)
+            with suppress(_Stopped):
+                self._put(error)
+
+    def _put(self, item: Window | BaseException | None) -> None:
+        while True:
+            self._check()
+            with suppress(Full):
+                return self._queue.put(item, timeout=_WAIT_SECONDS)
+
+    def _wanted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames, as long as anybody wants them: a window of large ones takes seconds."""
+        for frame in frames:
+            self._check()
+            yield frame
+            del frame
+
+    def _check(self) -> None:
+        if self._cancelled.is_set() or self._stop.is_set():
+            raise _Stopped
 
 
 def streams(tasks: Sequence[Task], recipe: Recipe, workers: int) -> Generator[Stream, None, None]:
     """Streams of the tasks in order, decoded by as many threads as said; 0 decodes when asked for.
 
-    Closing the iterator, also by an error, stops all threads.
+    Closing the iterator, also by an error, stops all threads. They are told at once and stop by themselves, so that an
+    interrupt while they are waited for leaves none behind.
     """
     if workers < 0:
         raise InputError(f"--workers is 0 or more; got {workers}.")
@@ -91,14 +125,17 @@ def streams(tasks: Sequence[Task], recipe: Recipe, workers: int) -> Generator[St
         yield from (Stream(task, recipe) for task in tasks)
         return
     decoder_threads = 0 if workers == 1 else 1  # several clips at once keep the cores busy by themselves
+    stop, upcoming = Event(), iter(tasks)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        upcoming = iter(tasks)
-        begun = deque(_Ahead(task, recipe, pool, decoder_threads) for task in islice(upcoming, workers + 1))
+
+        def begin(count: int) -> Iterator[_Ahead]:
+            return (_Ahead(task, recipe, pool, decoder_threads, stop) for task in islice(upcoming, count))
+
         try:
+            begun = deque(begin(workers + 1))
             while begun:
                 yield begun[0]
                 begun.popleft().close()
-                begun.extend(_Ahead(task, recipe, pool, decoder_threads) for task in islice(upcoming, 1))
+                begun.extend(begin(1))
         finally:
-            for stream in begun:
-                stream.close()
+            stop.set()

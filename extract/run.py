@@ -96,16 +96,14 @@ def extract(
     """
     began = time.perf_counter()
     recipe = backbone.recipe
-    with StoreWriter(
-        store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression
-    ) as writer:
-        plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
-        ledger = _Ledger(len(plan.tasks), progress)
-        with Behind(writer) as behind, closing(streams(plan.tasks, recipe, workers)) as found, ledger:
-            for rows in _settled(found, backbone):
-                ledger.note(rows, behind)
-                if rows.failure and on_error == "fail":
-                    break
+    writer = StoreWriter(store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression)
+    plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
+    ledger = _Ledger(len(plan.tasks), progress)
+    with Behind(writer) as behind, closing(streams(plan.tasks, recipe, workers)) as found, ledger:
+        for rows in _settled(found, backbone):
+            ledger.note(rows, behind)
+            if rows.failure and on_error == "fail":
+                break
     tried = {*ledger.done, *(failure.video_id for failure in ledger.failed)}
     not_tried = tuple(task.video.video_id for task in plan.tasks if task.video.video_id not in tried)
     seconds = time.perf_counter() - began
