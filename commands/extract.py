@@ -97,6 +97,7 @@ def extract(
     """
     from actiondiff.extract import (
         backbone_spec,
+        clip_of,
         decode_workers,
         feature_keys,
         load_backbone,
@@ -113,7 +114,11 @@ def extract(
     size, noise = recipe.pop("size"), recipe.pop("noise")
     recipe |= {"size_hw": parse_size(size) if size else None, "noise": "seeded" if noise else None}
     settings = {name: value for name, value in recipe.items() if value is not None}
-    clips = Manifest.read(manifest_path)
+    clips = Manifest.read(manifest_path, check_files=False)
+    if not any(clip_of(clips, video).is_there() for video in clips):
+        Manifest.read(
+            manifest_path
+        )  # tells what is wrong with the rows; single clips that are missing go to the ledger
     if settings["condition"] == "text":
         settings["labels"] = clips.classes
     ready = load_backbone(

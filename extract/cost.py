@@ -107,7 +107,7 @@ def _sampled_frames(clip: Clip, recipe: Recipe) -> int:
     """How many frames of a clip will be used; 0 where its container does not tell, or cannot be opened."""
     try:
         return -(-promised_frames(clip) // recipe.stride) if recipe.fps is None else promised_at(clip, recipe.fps)
-    except ClipError:
+    except (ClipError, OSError):
         return 0
 
 
