@@ -78,17 +78,19 @@ class Clip:
     start_seconds: float | None = None
     end_seconds: float | None = None
 
-    def frames(self, sampling: Sampling = Sampling(), *, threads: int = 0) -> Frames:
+    def frames(self, sampling: Sampling = Sampling(), *, threads: int = 0, short_frames: int = 0) -> Frames:
         """Decode the sampled frames, beginning with the first.
 
         Args:
             sampling: which frames.
-            threads: of the decoder; 0 is one a core. Several clips at once want one each.
+            threads: of the decoder; 0 is one a core.
+            short_frames: where the container speaks of at most so many frames, one thread decodes: several short clips
+                at once want one each.
 
         Raises:
             ClipError: while iterating, where the clip cannot be used; its code is one of `extract/README.md`'s table.
         """
-        reading = Reading(threads=threads)
+        reading = Reading(threads=threads, short_frames=short_frames)
         return Frames(self._frames(sampling, reading), reading)
 
     def source(self) -> Source:

@@ -20,6 +20,8 @@ from actiondiff.extract.windows import Window, cut_windows
 from actiondiff.store import Source
 
 _WAIT_SECONDS = 0.05
+_USUAL_RATE = 30.0
+"""Frames a second of most cameras, to tell about how many frames are behind those that are used."""
 
 
 class Stream:
@@ -30,15 +32,15 @@ class Stream:
         notes: what is odd about the clip, likewise.
     """
 
-    def __init__(self, task: Task, recipe: Recipe, decoder_threads: int = 0) -> None:
+    def __init__(self, task: Task, recipe: Recipe, short_frames: int = 0) -> None:
         self.task = task
         self.source: Source | None = None
         self.notes: tuple[str, ...] = ()
-        self._recipe, self._decoder_threads = recipe, decoder_threads
+        self._recipe, self._short_frames = recipe, short_frames
 
     def __iter__(self) -> Iterator[Window]:
         """Decode in this thread."""
-        frames = self.task.clip.frames(self._recipe.sampling, threads=self._decoder_threads)
+        frames = self.task.clip.frames(self._recipe.sampling, short_frames=self._short_frames)
         yield from cut_windows(self.task.clip, self._recipe, self.task.video.video_id, self._wanted(frames))
         self.source, self.notes = self.task.clip.source(), tuple(frames.reading.notes)
 
@@ -60,12 +62,12 @@ class _Ahead(Stream):
         task: the clip.
         recipe: how it is cut.
         pool: of the threads.
-        decoder_threads: of the decoder.
+        short_frames: clips of at most so many are decoded by a single thread.
         stop: set when nothing is wanted of any stream.
     """
 
-    def __init__(self, task: Task, recipe: Recipe, pool: ThreadPoolExecutor, decoder_threads: int, stop: Event) -> None:
-        super().__init__(task, recipe, decoder_threads)
+    def __init__(self, task: Task, recipe: Recipe, pool: ThreadPoolExecutor, short_frames: int, stop: Event) -> None:
+        super().__init__(task, recipe, short_frames)
         self._queue: Queue[Window | BaseException | None] = Queue(maxsize=1)
         self._cancelled, self._stop = Event(), stop
         self._work: Future[None] = pool.submit(self._fill)
@@ -113,23 +115,38 @@ class _Ahead(Stream):
             raise _Stopped
 
 
+def check_workers(workers: int) -> None:
+    """Refuse a number of threads below 0."""
+    if workers < 0:
+        raise InputError(f"--workers is 0 or more; got {workers}.")
+
+
+def most_frames_at_once(recipe: Recipe, workers: int) -> int:
+    """Up to how many source frames a clip is decoded by a single thread, one clip beside the other.
+
+    The windows of such a clip find room, one waiting and one in hand, so that several clips keep the cores busy. Of
+    longer ones only the clip in front is decoded, while all others wait with what they have: it gets every core.
+    """
+    stride = recipe.stride if recipe.fps is None else max(1.0, _USUAL_RATE / recipe.fps)
+    return round(2 * recipe.window * stride) if workers > 1 else 0
+
+
 def streams(tasks: Sequence[Task], recipe: Recipe, workers: int) -> Generator[Stream, None, None]:
     """Streams of the tasks in order, decoded by as many threads as said; 0 decodes when asked for.
 
     Closing the iterator, also by an error, stops all threads. They are told at once and stop by themselves, so that an
     interrupt while they are waited for leaves none behind.
     """
-    if workers < 0:
-        raise InputError(f"--workers is 0 or more; got {workers}.")
+    check_workers(workers)
     if workers == 0:
         yield from (Stream(task, recipe) for task in tasks)
         return
-    decoder_threads = 0 if workers == 1 else 1  # several clips at once keep the cores busy by themselves
+    short_frames = most_frames_at_once(recipe, workers)
     stop, upcoming = Event(), iter(tasks)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
 
         def begin(count: int) -> Iterator[_Ahead]:
-            return (_Ahead(task, recipe, pool, decoder_threads, stop) for task in islice(upcoming, count))
+            return (_Ahead(task, recipe, pool, short_frames, stop) for task in islice(upcoming, count))
 
         try:
             begun = deque(begin(workers + 1))

@@ -15,7 +15,7 @@ from actiondiff.extract.behind import Behind
 from actiondiff.extract.clips import Clip
 from actiondiff.extract.errors import ClipError
 from actiondiff.extract.planning import Task, make_plan
-from actiondiff.extract.prefetch import Stream, streams
+from actiondiff.extract.prefetch import Stream, check_workers, streams
 from actiondiff.extract.rows import Rows, to_host
 from actiondiff.extract.windows import Window, cut_windows
 from actiondiff.manifests import Manifest, Video
@@ -96,6 +96,7 @@ def extract(
     """
     began = time.perf_counter()
     recipe = backbone.recipe
+    check_workers(workers)
     writer = StoreWriter(store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression)
     plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
     ledger = _Ledger(len(plan.tasks), progress)

@@ -1,18 +1,22 @@
 """Decoding ahead keeps order and errors, holds few windows, and stops when it is told to."""
 
+import os
 import threading
 import time
 
 import numpy as np
 import pytest
+from fakes import FakeBackbone
 
+import actiondiff.extract.cost as cost
 import actiondiff.extract.prefetch as prefetch
 from actiondiff.extract.behind import Behind
 from actiondiff.extract.errors import ClipError
-from actiondiff.extract.planning import Task, clip_of
+from actiondiff.extract.planning import Task, clip_of, make_plan
 from actiondiff.extract.prefetch import streams
 from actiondiff.extract.recipe import Recipe
-from actiondiff.manifests import Manifest
+from actiondiff.extract.video import OpenVideo
+from actiondiff.manifests import Manifest, Video
 from actiondiff.store import Failure, FeatureKey, StoreWriter
 
 RECIPE = Recipe("fake", "", (64, 64), window=5, stride=2)
@@ -62,6 +66,37 @@ def test_few_windows_wait_and_leaving_early_stops_the_threads(clips, monkeypatch
         time.sleep(0.01)
     found.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="a single core has one thread for everything")
+@pytest.mark.parametrize(("workers", "expected"), [(1, [0] * 6), (3, [1, 1, 0, 0, 0, 0])])
+def test_a_long_clip_is_decoded_by_every_core_and_short_ones_by_one_beside_each_other(
+    clips, monkeypatch, workers, expected
+):
+    """Of windows of 5 frames, every 2nd used, 20 source frames find room; the clips have 5, 12, 26, 40, 61 and 70."""
+    used: dict[str, int] = {}
+    pictures = OpenVideo.pictures
+
+    def noted(video, packets):
+        for picture in pictures(video, packets):
+            used[video.path.name] = video.stream.codec_context.thread_count
+            yield picture
+
+    monkeypatch.setattr(OpenVideo, "pictures", noted)
+    for stream in streams(tasks(clips), RECIPE, workers):
+        list(stream)
+    assert [int(used[f"{index}.mp4"] == 1) for index in range(6)] == expected
+
+
+@pytest.mark.parametrize(("stride", "workers", "divided"), [(2, 4, True), (1, 4, False), (2, 1, False), (2, 0, False)])
+def test_the_cost_of_decoding_is_divided_among_short_clips_only(clips, tmp_path, monkeypatch, stride, workers, divided):
+    monkeypatch.setattr(cost.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(cost, "_probe", lambda tasks, backbone, short: cost._Probe(0.0, 1.0, 1.0))
+    six = Manifest(tuple(Video(f"w{index}", "clips/4.mp4") for index in range(6)), clips.root)  # 61 frames each
+    backbone = FakeBackbone(window=16, stride=stride)
+    plan = make_plan(six, tmp_path / "s.zarr", backbone.recipe, [FeatureKey(1, 0)])
+    found = cost.estimate_cost(plan, backbone, workers=workers)
+    assert found.decoding_seconds == found.windows / (4 if divided else 1)
 
 
 def test_what_the_writer_raises_comes_out_behind(tmp_path):
