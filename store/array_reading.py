@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from actiondiff.store.arrays import DTYPES
-from actiondiff.store.errors import StoreError, StoreNotReadable
+from actiondiff.store.errors import RemoteError, StoreError, StoreNotReadable, telling_unreadable
 from actiondiff.store.places import Place
 
 Read = Callable[[Place], bytes]
@@ -27,6 +27,7 @@ def read_array(folder: Place, read: Read = read_bytes) -> np.ndarray:
 
     Raises:
         StoreError: where it is not there, not whole, or of another kind.
+        StoreNotReadable: where it cannot be read just now; ``RemoteError`` behind a URL.
     """
     metadata = read_json(folder / "zarr.json", read)
     try:
@@ -35,7 +36,10 @@ def read_array(folder: Place, read: Read = read_bytes) -> np.ndarray:
     except (KeyError, TypeError) as error:
         raise StoreError(f"{folder / 'zarr.json'} is not an array of format 1 ({error!r}).") from error
     try:
-        return np.frombuffer(read(path), dtype).reshape(shape)
+        with telling_unreadable(path):
+            return np.frombuffer(read(path), dtype).reshape(shape)
+    except (StoreNotReadable, RemoteError):
+        raise
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged or missing ({error}).") from error
 
@@ -45,20 +49,16 @@ def read_json(path: Place, read: Read = read_bytes) -> Any:
 
     Raises:
         StoreError: where it is not there or no JSON.
-        StoreNotReadable: where the right to read it is missing.
+        StoreNotReadable: where it cannot be read just now; ``RemoteError`` behind a URL.
     """
     try:
-        content = read(path)
-    except PermissionError as error:
-        raise not_readable(path) from error
+        with telling_unreadable(path):
+            content = read(path)
+    except (StoreNotReadable, RemoteError):
+        raise
     except OSError as error:
         raise StoreError(f"{path} cannot be read as JSON ({error}).") from error
     return parse_json(path, content)
-
-
-def not_readable(path: Place) -> StoreNotReadable:
-    """What to say where permissions do not allow reading."""
-    return StoreNotReadable(f"{path} cannot be read: you have no permission to. Ask for it (`ls -ld` tells whom).")
 
 
 def parse_json(path: Place, content: bytes) -> Any:

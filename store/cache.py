@@ -133,7 +133,10 @@ class Cache:
             with keeping():
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
-            yield file
+            try:
+                yield file
+            finally:  # closing is not enough where a process was forked meanwhile: it would hold the lock, too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class CannotKeep(Exception):

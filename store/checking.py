@@ -10,14 +10,23 @@ from typing import Any
 
 import google_crc32c
 
-from actiondiff.store.array_reading import not_readable
 from actiondiff.store.arrays import FileRecord, group_metadata
-from actiondiff.store.errors import RemoteError, StoreError, StoreNotFound, StoreNotReadable, telling_why
+from actiondiff.store.errors import (
+    RemoteError,
+    StoreError,
+    StoreNotFound,
+    StoreNotReadable,
+    telling_unreadable,
+    telling_why,
+)
 from actiondiff.store.index import part_names
 from actiondiff.store.part import Part, files_of, read_index
 from actiondiff.store.places import Place, names_in, part_is_there, pieces_of, place_of, sizes_beneath, within
 from actiondiff.store.reader import FeatureStore, read_header
 from actiondiff.store.staging import STAGING, only_one, retire
+
+OUT_OF_REACH = (StoreNotReadable, RemoteError)
+"""Nothing is known then of what was asked for, least of all that it should be dropped: these always go on."""
 
 LOST = ("index", "missing", "size", "changed", "unreadable")
 """Kinds of damage after which a part's features cannot be trusted."""
@@ -62,6 +71,7 @@ class StoreCheck:
         size_bytes: how much was read.
         damages: what is wrong, part by part.
         dropped: names of the parts that were put away.
+        whole_again: names of those that would have been, but were whole when they were looked at once more.
         failed_again: videos that a dropped part had and an older part notes as failed: they take ``--retry-failed``.
     """
 
@@ -71,6 +81,7 @@ class StoreCheck:
     size_bytes: int
     damages: tuple[Damage, ...]
     dropped: tuple[str, ...] = ()
+    whole_again: tuple[str, ...] = ()
     failed_again: tuple[str, ...] = ()
 
     @property
@@ -99,7 +110,10 @@ class StoreCheck:
         ]
         if self.dropped:
             lines.append(f"  {len(self.dropped)} parts dropped; actiondiff extract, run as before, makes them anew")
-        elif any(damage.part and damage.kind in LOST for damage in self.damages):
+        if self.whole_again:
+            names = ", ".join(self.whole_again)
+            lines.append(f"  not dropped, since read whole at the second look: {names}; check the disk")
+        elif not self.dropped and any(damage.part and damage.kind in LOST for damage in self.damages):
             lines.append("  put the damaged parts away with --drop-damaged, then run actiondiff extract as before")
         if self.failed_again:
             lines.append(f"  these need extract --retry-failed: {', '.join(self.failed_again)}")
@@ -121,7 +135,8 @@ class _Check:
         self.damages.append(Damage(kind, within(self.path, file), message, **what))
 
     def read(self, file: Place) -> bytes:
-        content = file.read_bytes()
+        with telling_unreadable(file):
+            content = file.read_bytes()
         self.count(len(content))
         self.files += 1
         return content
@@ -161,11 +176,14 @@ def verify(
     for name in names:
         _check_part(check, name)
     lost = sorted({damage.part for damage in check.damages if damage.part and damage.kind in LOST})
+    again = {name for name in lost if drop_damaged and not part_damages(path, name)}  # a disk that failed but once
+    lost = [name for name in lost if name not in again]
     if drop_damaged and lost:
         with telling_why(path, "What is damaged is still there."), only_one(path):
             retire(path, [path / "parts" / name for name in lost])
     dropped = tuple(lost) if drop_damaged else ()
-    result = StoreCheck(path, check.parts, check.files, check.size_bytes, tuple(check.damages), dropped)
+    damages, whole_again = tuple(check.damages), tuple(sorted(again))
+    result = StoreCheck(path, check.parts, check.files, check.size_bytes, damages, dropped, whole_again)
     return _with_failed_again(result) if dropped else result
 
 
@@ -183,6 +201,8 @@ def _visible(path: Place) -> tuple[list[str], set[str]]:
     for name in names:
         try:
             superseded.update(Part.open(path / "parts" / name).supersedes)
+        except OUT_OF_REACH:
+            raise
         except (StoreError, OSError):
             continue
     return [name for name in names if name not in superseded], superseded
@@ -193,6 +213,8 @@ def _check_header(check: _Check) -> None:
     try:
         content = check.read(file)
         header = read_header(check.path)
+    except OUT_OF_REACH:
+        raise
     except (StoreError, StoreNotFound, OSError) as error:
         check.damage("header", file, str(error))
         return
@@ -217,6 +239,8 @@ def _check_outside(check: _Check, parts: set[str]) -> None:
     try:
         if check.read(file) != group_metadata({}):
             check.damage("header", file, "it is not the group without attributes that was written")
+    except OUT_OF_REACH:
+        raise
     except OSError as error:
         check.damage("header", file, str(error))
     for folder, own in ((check.path, {"zarr.json", "parts", STAGING}), (file.parent, {"zarr.json"} | parts)):
@@ -242,15 +266,24 @@ def _check_part(check: _Check, name: str) -> None:
         content = check.read(index)
         attributes = read_index(folder)
         Part.open(folder)
-    except StoreNotReadable:  # nothing is known of it then, least of all that it should be dropped
+    except OUT_OF_REACH:
         raise
     except (StoreError, OSError) as error:
         if part_is_there(folder):  # else it was compacted or dropped while we were at other parts
             check.damage("index", index, str(error), part=name, video_ids=_ids_within(content))
         return
+    earlier = len(check.damages)
+    _check_files(check, folder, content, attributes)
+    if len(check.damages) > earlier and not part_is_there(folder):
+        del check.damages[earlier:]  # it was compacted or dropped between its index and its files
+
+
+def _check_files(check: _Check, folder: Place, content: bytes, attributes: dict[str, Any]) -> None:
+    name, index = folder.name, folder / "zarr.json"
     ids, records = tuple(attributes["video_ids"]), files_of(attributes)
     _check_spelling(check, index, content, attributes, "index", part=name, video_ids=ids)
-    there = sizes_beneath(folder)
+    with telling_unreadable(folder):
+        there = sizes_beneath(folder)
     for file, record in records.items():
         for kind, message in _differences(check, folder / file, record, there.get(file)):
             check.damage(kind, folder / file, message, part=name, video_ids=ids, layer=_layer_of(file))
@@ -260,20 +293,20 @@ def _check_part(check: _Check, name: str) -> None:
 
 def _differences(check: _Check, file: Place, record: FileRecord, size: int | None) -> Iterator[tuple[str, str]]:
     try:
-        if isinstance(file, Path):  # links are followed: what they lead to is what readers get
-            size = file.stat().st_size
-        elif size is None:
-            raise FileNotFoundError
+        with telling_unreadable(file):
+            if isinstance(file, Path):  # links are followed: what they lead to is what readers get
+                size = file.stat().st_size
+            elif size is None:
+                raise FileNotFoundError
+            changed = size == record.size_bytes and checksum_of(file, check.count) != record.crc32c
         if size != record.size_bytes:
             yield "size", f"{record.size_bytes} bytes were written, {size} are there"
-        elif checksum_of(file, check.count) != record.crc32c:
+        elif changed:
             yield "changed", "its bytes are not those that were written (CRC-32C)"
         check.files += 1
     except FileNotFoundError:
         yield "missing", "it is gone"
-    except PermissionError as error:  # nothing is known of it then, least of all that it should be dropped
-        raise not_readable(file) from error
-    except RemoteError:  # nor where nobody answers
+    except OUT_OF_REACH:
         raise
     except OSError as error:
         yield "unreadable", str(error)

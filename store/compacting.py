@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from actiondiff.store.checking import part_damages
+from actiondiff.store.checking import OUT_OF_REACH, part_damages
 from actiondiff.store.errors import StoreError, telling_why
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part, write_part
@@ -83,7 +83,7 @@ def compact(path: str | Place, part_bytes: int = PART_BYTES) -> Compaction:
         clear_staging(path)
         if isinstance(path, RemotePath):
             clear_broken_off(path / "parts")
-        before = _without_left_overs(path)
+        before = _without_left_overs(path, damaged)
         index = before
         for sorting in (_by_kind, _by_videos):
             for group in sorting(_small(index, part_bytes, damaged), part_bytes):
@@ -103,14 +103,34 @@ def _unfolded(last: dict[str, tuple[str, ...]], merged: dict[str, tuple[str, ...
     return {name: tuple(old for part in parts for old in merged.get(part, (part,))) for name, parts in last.items()}
 
 
-def _without_left_overs(path: Place) -> Index:
-    """The index, after putting away what a merge that was killed had left."""
+def _without_left_overs(path: Place, damaged: set[str]) -> Index:
+    """The index, after putting away what a merge that was killed had left.
+
+    As long as the merged part is damaged these are the only good copies: they are kept, and it is added to ``damaged``.
+    """
     index = look(path / "parts", {}) or Index({})
     live = {part.folder.name for part in index.parts}
-    left_over = [part.folder for name, part in index.opened.items() if name not in live]
-    if left_over:
-        retire(path, left_over)
+    left_over = index.opened.keys() - live
+    bad = {
+        part.folder.name
+        for part in index.parts
+        if left_over & set(part.supersedes) and part_damages(path, part.folder.name)
+    }
+    damaged |= bad
+    kept = _merged_into(index, bad)
+    if left_over - kept:
+        retire(path, [index.opened[name].folder for name in sorted(left_over - kept)])
     return index
+
+
+def _merged_into(index: Index, names: set[str]) -> set[str]:
+    """Every part that these take the place of, also by way of others."""
+    found: set[str] = set()
+    ahead = set(names)
+    while ahead:
+        ahead = {old for name in ahead if name in index.opened for old in index.opened[name].supersedes} - found
+        found |= ahead
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,6 +148,8 @@ def _small(index: Index, part_bytes: int, damaged: set[str]) -> list[_Small]:
     for part in index.parts:
         try:
             files = {layer: part.file(layer) for layer in sorted({key.layer for key in part.keys})}
+        except OUT_OF_REACH:
+            raise
         except (StoreError, OSError):
             damaged.add(part.folder.name)
             continue
@@ -191,16 +213,7 @@ def _groups(parts: Sequence[_Small], part_bytes: int) -> list[list[Part]]:
 
 
 def _merge(path: Place, index: Index, parts: Sequence[Part], compression: str) -> str:
-    videos: dict[str, VideoFeatures] = {}
-    for part in parts:
-        views = {key: part.features(key) for key in part.keys}
-        for position, video_id in enumerate(part.video_ids):
-            rows = part.rows(position)
-            known = videos[video_id].features if video_id in videos else {}
-            new = {key: view[rows] for key, view in views.items() if key not in known}
-            if new:  # where two writers did the same work the first counts
-                origin = part.source(position), part.frame_index[rows], part.pts_seconds[rows]
-                videos[video_id] = VideoFeatures(video_id, *origin, {**known, **new})
+    videos = _videos_of(parts)
     dtypes = {array.dtype.name for video in videos.values() for array in video.features.values()}
     name = write_part(
         path,
@@ -212,7 +225,25 @@ def _merge(path: Place, index: Index, parts: Sequence[Part], compression: str) -
     )
     fsync_folder(path / "parts")  # a loss of power must not take the new part and leave the old ones gone
     retire(path, [part.folder for part in parts])
+    for part in parts:  # the next group needs as many maps
+        for key in part.keys:
+            part.forget(part.unit(key))
     return name
+
+
+def _videos_of(parts: Sequence[Part]) -> dict[str, VideoFeatures]:
+    """Every video of the parts at all its keys, mapped."""
+    videos: dict[str, VideoFeatures] = {}
+    for part in parts:
+        views = {key: part.features(key) for key in part.keys}
+        for position, video_id in enumerate(part.video_ids):
+            rows = part.rows(position)
+            known = videos[video_id].features if video_id in videos else {}
+            new = {key: view[rows] for key, view in views.items() if key not in known}
+            if new:  # where two writers did the same work the first counts
+                origin = part.source(position), part.frame_index[rows], part.pts_seconds[rows]
+                videos[video_id] = VideoFeatures(video_id, *origin, {**known, **new})
+    return videos
 
 
 def _failures(index: Index, parts: Sequence[Part], video_ids: Collection[str]) -> list[Failure]:

@@ -28,7 +28,7 @@ class StoreNotWritable(InputError, OSError):
 
 
 class StoreNotReadable(InputError, OSError):
-    """The store's files cannot be read: no right to, or a disk that fails."""
+    """The store's files cannot be read just now: no right to, a server that is away, too many files open."""
 
 
 class RemoteError(InputError, OSError):
@@ -92,3 +92,37 @@ def telling_why(place: object, kept: str = _KEPT) -> Iterator[None]:
             raise
         why = _REMEDIES.get(error.errno or 0, f"the system says: {error.strerror or error}")
         raise StoreNotWritable(f"{place} cannot be written: {why}. {kept}") from error
+
+
+_OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""What the system says of a file that is gone, is something else, or lies on a disk that cannot give it back."""
+
+_NO_RIGHT = "you have no permission to. Ask for it (`ls -ld` tells whom)"
+_TOO_MANY = (
+    "too many files are open. Raise the limit (ulimit -n 4096), or merge the store's parts: actiondiff store compact"
+)
+_READING_REMEDIES = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
+}
+
+
+@contextmanager
+def telling_unreadable(place: object) -> Iterator[None]:
+    """Tell what says nothing of a file itself (a right, a server, a limit) from a file that is damaged or gone.
+
+    Whoever takes an OSError for damage asks this first: what is not known to be damaged must not be dropped.
+
+    Raises:
+        StoreNotReadable: in place of such an OSError; others, and messages for people, go on as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        known = isinstance(error, ActionDiffError | FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        if known or error.errno in _OF_THE_FILE:
+            raise
+        why = _READING_REMEDIES.get(error.errno or 0, f"the system says: {error.strerror or error}. Try again later")
+        raise StoreNotReadable(f"{place} cannot be read: {why}.") from error

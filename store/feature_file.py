@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
@@ -18,11 +18,39 @@ _CODECS = {("bytes",): "none", ("bytes", "zstd"): "zstd"}
 
 
 @runtime_checkable
-class Rows(Protocol):
-    """All rows of a part at one layer and timestep; a mapped array is one."""
+class BroughtRows(Protocol):
+    """All rows of a part at one layer and timestep, which are unpacked or fetched when asked for."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+
+    @property
+    def channels(self) -> int:
+        """How many values a row has."""
 
     def __getitem__(self, rows: slice, /) -> Shaped[np.ndarray, "rows channels"]:
         """Some of them, one after another."""
+
+    def copy_into(self, rows: slice, out: Shaped[np.ndarray, "rows channels"]) -> None:
+        """Fill ``out`` with some of them."""
+
+
+Rows: TypeAlias = np.ndarray | BroughtRows
+"""All rows of a part at one layer and timestep: mapped, or brought when asked for."""
+
+
+def kind_of(rows: Rows) -> tuple[int, np.dtype]:
+    """Channels and dtype."""
+    return (rows.shape[1] if isinstance(rows, np.ndarray) else rows.channels), rows.dtype
+
+
+def copy_rows(rows: Rows, wanted: slice, out: Shaped[np.ndarray, "wanted channels"]) -> None:
+    """Fill ``out`` with some of the rows, without an array of them in between."""
+    if isinstance(rows, np.ndarray):
+        out[:] = rows[wanted]
+    else:
+        rows.copy_into(wanted, out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,11 +205,16 @@ class CompressedRows:
         """A new array of the rows."""
         start, stop, _ = rows.indices(self.rows)
         out = np.empty((max(0, stop - start), self.channels), self.dtype)
+        self.copy_into(slice(start, start + len(out)), out)
+        return out
+
+    def copy_into(self, rows: slice, out: Shaped[np.ndarray, "rows channels"]) -> None:
+        """Fill ``out`` with the rows."""
+        start, stop, _ = rows.indices(self.rows)
         for chunk in range(start // self.chunk_rows, -(-stop // self.chunk_rows)) if stop > start else ():
             first = chunk * self.chunk_rows
             own = slice(max(start, first), min(stop, first + self.chunk_rows))
             out[own.start - start : own.stop - start] = self._unpack(chunk)[own.start - first : own.stop - first]
-        return out
 
     def _unpack(self, chunk: int) -> np.ndarray:
         import zstandard

@@ -4,12 +4,16 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Shaped
 
 from actiondiff.store.cache import the_cache
 from actiondiff.store.errors import PartGone
-from actiondiff.store.feature_file import FeatureFile, Rows
+from actiondiff.store.feature_file import FeatureFile, Rows, copy_rows
 from actiondiff.store.places import READ_BYTES, Place
 from actiondiff.store.remote import RemotePath, together
+
+ROWS_AT_ONCE = 4096
+"""How many rows are fetched at a time on the way into an array, where they cannot be kept."""
 
 REQUEST_BYTES = 2**20
 """What a request costs at least, told as bytes: while it waits, so much could have come."""
@@ -64,6 +68,26 @@ class RemoteRows:
             return self._rows[start:stop]
         self._paid += max(end - begin, REQUEST_BYTES)
         return self._file.rows_from_span(self._timestep, slice(start, stop), self._read(begin, end))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+        return self._file.dtype
+
+    @property
+    def channels(self) -> int:
+        """How many values a row has."""
+        return self._file.shard[2]
+
+    def copy_into(self, rows: slice, out: Shaped[np.ndarray, "rows channels"]) -> None:
+        """Fill ``out`` with the rows."""
+        start, stop, _ = rows.indices(self._file.rows)
+        for first in range(start, stop, ROWS_AT_ONCE):
+            last, at = min(stop, first + ROWS_AT_ONCE), first - start
+            if self._rows is None:
+                out[at : at + last - first] = self[first:last]
+            else:
+                copy_rows(self._rows, slice(first, last), out[at : at + last - first])
 
     def keep(self) -> None:
         """Fetch all of it, if the cache takes it, and nobody has yet."""

@@ -192,10 +192,16 @@ def _take_in(
                 result.skipped.append(video_id)
                 continue
             try:
-                writer.add(_video(video_id, arrays, timestep, dtype))
-                result.done.append(video_id)
-            except (InputError, FeatureValueError, OSError, EOFError, ValueError) as error:
+                video = _video(video_id, arrays, timestep, dtype)
+            except (InputError, OSError, EOFError, ValueError) as error:
                 _fail(result, writer, video_id, error)
+                continue
+            try:  # what the writer's disk says is none of the video's faults, and goes on
+                writer.add(video)
+            except FeatureValueError as error:
+                _fail(result, writer, video_id, error)
+            else:
+                result.done.append(video_id)
 
 
 def _fail(result: Import, writer: StoreWriter, video_id: str, error: Exception) -> None:

@@ -7,8 +7,7 @@ from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 
-from actiondiff.store.array_reading import not_readable
-from actiondiff.store.errors import PartGone, StoreError
+from actiondiff.store.errors import PartGone, StoreError, telling_unreadable
 from actiondiff.store.part import Part
 from actiondiff.store.places import Place as Folder
 from actiondiff.store.records import Failure
@@ -124,8 +123,7 @@ def part_names(folder: Folder) -> list[str]:
         found = (name.split("/") for name in folder.sizes())
         return sorted(name[0] for name in found if name[0].startswith("part-") and name[1:] == ["zarr.json"])
     try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("part-"))
+        with telling_unreadable(folder):
+            return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("part-"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} is missing: the store is damaged.") from error
-    except PermissionError as error:
-        raise not_readable(folder) from error

@@ -18,18 +18,15 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from actiondiff.store.array_reading import Read, not_readable, parse_json, read_array, read_bytes
+from actiondiff.store.array_reading import Read, parse_json, read_array, read_bytes
 from actiondiff.store.arrays import FileRecord, dump_json, group_metadata, write_array, write_features, write_file
-from actiondiff.store.errors import PartGone, StoreError
+from actiondiff.store.errors import PartGone, RemoteError, StoreError, StoreNotReadable, telling_unreadable
 from actiondiff.store.feature_file import FeatureFile, Rows
 from actiondiff.store.fetching import RemoteRows, read_kept
 from actiondiff.store.places import Place, part_is_there, sizes_beneath
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.remote import publish
 from actiondiff.store.staging import Syncs, staged
-
-UNPACKED_ROWS = 4096
-"""How many rows are unpacked at a time on the way into one array."""
 
 
 def write_part(
@@ -169,15 +166,15 @@ def read_index(folder: Place, read: Read = read_bytes) -> dict[str, Any]:
     Raises:
         PartGone: where there is no such part (any more).
         StoreError: where the index is missing, damaged or not of format 1.
+        StoreNotReadable: where it cannot be read just now; ``RemoteError`` behind a URL.
     """
     path = folder / "zarr.json"
     try:
-        content = read(path)
+        with telling_unreadable(path):
+            content = read(path)
     except FileNotFoundError as error:
         kind = StoreError if part_is_there(folder) else PartGone
         raise kind(f"{path} is missing: the part is damaged, or was merged or dropped meanwhile.") from error
-    except PermissionError as error:
-        raise not_readable(path) from error
     document = parse_json(path, content)
     try:
         attributes = document["attributes"]
@@ -315,21 +312,12 @@ class Part:
             self.mapped.pop(name, None)
 
     def read_into(self, file: FeatureFile, key: FeatureKey, runs: Sequence[tuple[int, int]], out: np.ndarray) -> None:
-        """Fill ``out`` with the rows of the runs (start, stop) of the key's :meth:`file`, one run after another."""
+        """Fill ``out`` with the rows of the runs (start, stop) of an uncompressed local file, one run after another.
+
+        The file is read and closed, not mapped; ``file`` is the key's :meth:`file`.
+        """
         with self._there():
-            if isinstance(self.folder, Path) and file.ends is None:
-                file.read_into(key.timestep, runs, out)
-                return
-        known = self.mapped.get((key.layer, key.timestep))
-        rows, at = self.features(key) if known is None else known, 0
-        keep = getattr(rows, "keep", None)
-        if keep is not None:  # of what lies behind a URL, what is read whole is fetched whole
-            keep()
-        for start, stop in runs:
-            for first in range(start, stop, UNPACKED_ROWS):
-                last = min(stop, first + UNPACKED_ROWS)
-                out[at : at + last - first] = rows[first:last]
-                at += last - first
+            file.read_into(key.timestep, runs, out)
 
     @property
     def frame_index(self) -> np.ndarray:
@@ -357,9 +345,12 @@ class Part:
 
     @contextmanager
     def _there(self) -> Iterator[None]:
-        """Tell a part that was merged or dropped since its index was read from a damaged one."""
+        """Tell a part that was merged or dropped since its index was read from one that is damaged or out of reach."""
         try:
-            yield
+            with telling_unreadable(self.folder):
+                yield
+        except (StoreNotReadable, RemoteError):
+            raise
         except (StoreError, OSError) as error:
             if part_is_there(self.folder):
                 raise

@@ -1,7 +1,10 @@
 """Where a store lies: a folder of this machine, or a URL."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TypeAlias
 from urllib.parse import unquote
 
@@ -47,8 +50,19 @@ def sizes_beneath(folder: Place) -> dict[str, int]:
     """Size in bytes of every file at any depth, by its path in the folder; links count as what they are."""
     if not isinstance(folder, Path):
         return folder.sizes()
-    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {path.relative_to(folder).as_posix(): path.lstat().st_size for path in files}
+    sizes = {}
+    for inner, folders, files in os.walk(folder, onerror=_unless_gone):
+        for path in (Path(inner, name) for name in (*files, *folders)):
+            with suppress(FileNotFoundError):  # its part is being put away
+                stat = path.lstat()
+                if not S_ISDIR(stat.st_mode):
+                    sizes[path.relative_to(folder).as_posix()] = stat.st_size
+    return sizes
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def pieces_of(file: Place) -> Iterator[bytes | np.ndarray]:
@@ -63,8 +77,11 @@ def pieces_of(file: Place) -> Iterator[bytes | np.ndarray]:
 
 
 def part_is_there(folder: Place) -> bool:
-    """Whether a part still stands: locally it goes away in one rename, elsewhere with its index."""
-    return folder.exists() if isinstance(folder, Path) else (folder / "zarr.json").exists()
+    """Whether a part still stands: locally it goes away in one rename, elsewhere with its index.
+
+    A link that leads nowhere stands: it is damage, not a part that was merged meanwhile.
+    """
+    return os.path.lexists(folder) if isinstance(folder, Path) else (folder / "zarr.json").exists()
 
 
 def within(folder: Place, file: Place) -> str:

@@ -4,10 +4,11 @@ import hashlib
 import json
 import resource
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +18,19 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from numpy import ndarray
 
-from actiondiff.store.array_reading import not_readable, parse_json
+from actiondiff.store.array_reading import parse_json
 from actiondiff.store.arrays import COMPRESSIONS, dump_json
-from actiondiff.store.errors import KeyNotFound, PartGone, RecipeMismatch, StoreError, StoreNotFound, VideoNotFound
-from actiondiff.store.feature_file import FeatureFile, Rows
+from actiondiff.store.errors import (
+    KeyNotFound,
+    PartGone,
+    RecipeMismatch,
+    StoreError,
+    StoreNotFound,
+    VideoNotFound,
+    telling_unreadable,
+)
+from actiondiff.store.feature_file import FeatureFile, Rows, copy_rows, kind_of
+from actiondiff.store.fetching import RemoteRows
 from actiondiff.store.index import Index, look
 from actiondiff.store.part import Part
 from actiondiff.store.places import Place, place_of
@@ -31,6 +41,7 @@ FORMAT_OF = {"none": 1, "zstd": 2}
 """Which version of the format a store has: without compression it is one that readers of version 1 know."""
 
 LOADS_AT_ONCE = 8
+MOST_MAPS = 2**15
 _Found = TypeVar("_Found")
 
 
@@ -72,7 +83,9 @@ class FeatureStore:
         """Take in what writers have added since, and what was merged or dropped."""
         index = look(self.path / "parts", self._index.opened)
         if index is not None:
-            self._index, self._maps = index, {}
+            self._index = index
+            there = set(index.opened.values())  # whose maps are still open, and count
+            self._maps = {unit: None for unit in list(self._maps) if unit[0] in there}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_index": self._index.opened, "_maps": {}}
@@ -146,7 +159,8 @@ class FeatureStore:
         key = FeatureKey(layer, timestep)
         if video_ids is None:
             return self._steadily(lambda: self._load_all(key))
-        return self._gather(list(video_ids), key)
+        wanted = list(video_ids)
+        return self._steadily(lambda: self._gather(wanted, key))
 
     def batches(
         self, video_ids: Iterable[str] | None = None, *, layer: int, timestep: int, batch_size: int
@@ -155,7 +169,7 @@ class FeatureStore:
         key = FeatureKey(layer, timestep)
         names = iter(self._all_with(key) if video_ids is None else video_ids)
         while batch := list(islice(names, batch_size)):
-            yield self._gather(batch, key)
+            yield self._steadily(partial(self._gather, batch, key))
 
     def frame_index(self, video_id: str) -> Int64[np.ndarray, " frames"]:
         """Index of each row's frame in the source."""
@@ -248,9 +262,30 @@ class FeatureStore:
                 self.refresh()
 
     def _gather(self, video_ids: list[str], key: FeatureKey) -> RaggedFeatures:
-        views = [self._view(video_id, key) for video_id in video_ids]
-        row_offsets = np.cumsum([0, *map(len, views)], dtype=np.int64)
-        return RaggedFeatures(tuple(video_ids), row_offsets, np.concatenate(views) if views else np.zeros((0, 0)))
+        """Part by part, so that no more than one part's map is in use at a time."""
+        rows_of: list[slice] = []
+        places: dict[Part, list[int]] = defaultdict(list)
+        for place, video_id in enumerate(video_ids):
+            part, position = self._find(video_id, key)
+            rows_of.append(part.rows(position))
+            places[part].append(place)
+        row_offsets = np.cumsum([0, *(rows.stop - rows.start for rows in rows_of)], dtype=np.int64)
+        features = None
+        for part, own in places.items():
+            rows = self._mapped(part, key)
+            channels, dtype = kind_of(rows)
+            if features is None:
+                features = np.empty((row_offsets[-1], channels), dtype)
+            self._check_kinds(key, {(channels, dtype), (features.shape[1], features.dtype)})
+            for place in own:
+                copy_rows(rows, rows_of[place], features[row_offsets[place] : row_offsets[place + 1]])
+        return RaggedFeatures(tuple(video_ids), row_offsets, np.zeros((0, 0)) if features is None else features)
+
+    def _check_kinds(self, key: FeatureKey, kinds: set[tuple[int, np.dtype]]) -> None:
+        if len(kinds) > 1:
+            raise StoreError(
+                f"Videos at {key} differ in channels or dtype: {kinds}. Load them by their ids, each kind."
+            )
 
     def _all_with(self, key: FeatureKey) -> list[str]:
         return [part.video_ids[position] for part, positions in self.places_of(key) for position in positions]
@@ -267,10 +302,7 @@ class FeatureStore:
             raise KeyNotFound(f"{self.path} has no video at {key}; it has {'; '.join(map(str, self.keys()))}.")
         files = self._of_all(lambda piece: piece[0].file(key.layer), runs)
         kinds = {(file.shard[2], file.dtype) for file in files}
-        if len(kinds) > 1:
-            raise StoreError(
-                f"Videos at {key} differ in channels or dtype: {kinds}. Load them by their ids, each kind."
-            )
+        self._check_kinds(key, kinds)
         [(channels, dtype)] = kinds
         row_offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
         features = np.empty((row_offsets[-1], channels), dtype)
@@ -279,7 +311,15 @@ class FeatureStore:
 
         def read(piece: tuple[tuple[Part, list[tuple[int, int]]], FeatureFile, np.ndarray]) -> None:
             (part, parts_runs), file, out = piece
-            part.read_into(file, key, parts_runs, out)
+            if isinstance(self.path, Path) and file.ends is None:
+                part.read_into(file, key, parts_runs, out)
+                return
+            rows, at = self._mapped(part, key), 0
+            if isinstance(rows, RemoteRows):  # what is read whole is fetched whole
+                rows.keep()
+            for start, stop in parts_runs:
+                copy_rows(rows, slice(start, stop), out[at : at + stop - start])
+                at += stop - start
 
         self._of_all(read, list(zip(runs, files, outs, strict=True)))
         return RaggedFeatures(tuple(names), row_offsets, features)
@@ -294,9 +334,9 @@ class FeatureStore:
 
 @cache
 def maps_at_most() -> int:
-    """Half of the files that this process may have open: a map keeps its file."""
+    """Half of the files that this process may have open, since a map keeps its file; Linux allows 65,530 maps."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(soft // 2, 16) if soft != resource.RLIM_INFINITY else 2**20
+    return max(min(soft // 2, MOST_MAPS), 16) if soft != resource.RLIM_INFINITY else MOST_MAPS
 
 
 def read_header(path: str | Place) -> dict[str, Any]:
@@ -305,19 +345,19 @@ def read_header(path: str | Place) -> dict[str, Any]:
     Raises:
         StoreNotFound: nothing is there.
         StoreError: of another format, or damaged.
+        StoreNotReadable: it cannot be read just now; ``RemoteError`` behind a URL.
     """
     path = place_of(path)
     file = path / "zarr.json"
     try:
-        document = parse_json(file, file.read_bytes())
+        with telling_unreadable(file):
+            document = parse_json(file, file.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         if not path.exists():
             raise StoreNotFound(
                 f"There is no store at {path}. Make one with: actiondiff extract --store {path}"
             ) from None
         document = {}
-    except PermissionError as error:
-        raise not_readable(file) from error
     try:
         header = document["attributes"]["actiondiff"]
         version = header["format_version"]

@@ -82,6 +82,8 @@ def only_one(store: Place) -> Iterator[None]:
             pass
         yield
     finally:
+        with suppress(OSError):  # closing is not enough where a process was forked meanwhile
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -3,12 +3,14 @@
 import dataclasses
 import os
 import secrets
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
@@ -33,9 +35,22 @@ from actiondiff.store.values import as_stored
 PART_BYTES = 512 * 2**20
 PART_SECONDS = 600.0
 
+_Given = ParamSpec("_Given")
+
+
+def _one_at_a_time(
+    method: "Callable[Concatenate[StoreWriter, _Given], None]",
+) -> "Callable[Concatenate[StoreWriter, _Given], None]":
+    @wraps(method)
+    def locked(self: "StoreWriter", *args: _Given.args, **options: _Given.kwargs) -> None:
+        with self._lock:
+            method(self, *args, **options)
+
+    return locked
+
 
 class StoreWriter:
-    """Adds videos to a store, which it makes if there is none. Many writers may share one store.
+    """Adds videos to a store, which it makes if there is none. Many writers may share a store, and threads a writer.
 
     Use it as a context manager: on leaving, also by an error or Ctrl-C, the whole videos in hand become a part.
 
@@ -71,10 +86,12 @@ class StoreWriter:
         self._videos: list[VideoFeatures] = []
         self._failures: dict[str, Failure] = {}
         self._bytes = 0
+        self._lock = threading.RLock()
         self._since_seconds = time.monotonic()
         self.compression = create_store(self.path, recipe, notice, compression)
         clear_staging(self.path)
 
+    @_one_at_a_time
     def add(self, video: VideoFeatures) -> None:
         """Take a whole video; it is on disk after the next :meth:`commit` at the latest.
 
@@ -91,14 +108,26 @@ class StoreWriter:
         self._videos.append(video if same else dataclasses.replace(video, features=features))
         self._failures.pop(video.video_id, None)
         self._bytes += sum(array.size for array in video.features.values()) * np.dtype(self._dtype).itemsize
-        self._commit_if_due()
+        self.commit_if_due()
 
+    @_one_at_a_time
     def fail(self, failure: Failure) -> None:
         """Note that a video could not be extracted."""
         self._start_clock()
         self._failures[failure.video_id] = failure
-        self._commit_if_due()
+        self.commit_if_due()
 
+    @_one_at_a_time
+    def commit_if_due(self) -> None:
+        """:meth:`commit`, if what is in hand is as large or as old as a part may be.
+
+        ``add`` and ``fail`` do this by themselves. Whoever works on one video for long calls it now and then, from any
+        thread, so that those that are finished do not wait in memory.
+        """
+        if self._bytes >= self._part_bytes or time.monotonic() - self._since_seconds >= self._part_seconds:
+            self.commit()
+
+    @_one_at_a_time
     def commit(self) -> None:
         """Write what is in hand as a part; where that fails it stays in hand."""
         if not self._videos and not self._failures:
@@ -120,10 +149,6 @@ class StoreWriter:
     def _start_clock(self) -> None:
         if not self._videos and not self._failures:
             self._since_seconds = time.monotonic()
-
-    def _commit_if_due(self) -> None:
-        if self._bytes >= self._part_bytes or time.monotonic() - self._since_seconds >= self._part_seconds:
-            self.commit()
 
 
 def create_store(path: Place, recipe: Mapping[str, Any], notice: str = "", compression: str | None = None) -> str:

@@ -6,6 +6,7 @@ A process of its own, since the tests' has threads (of zarr-python and TensorSto
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import google_crc32c
 from store_helpers import GRID, KEY, RECIPE, contents_of, draw_failure, draw_video
 
-from actiondiff.store import FeatureStore, StoreWriter, compact, place_of, verify
+from actiondiff.store import FeatureStore, RaggedFeatures, StoreWriter, compact, place_of, verify
 from actiondiff.store.remote import RemotePath
 
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
@@ -216,6 +217,43 @@ def write_for_ever(folder: Path) -> dict[str, Any]:
             writer.commit()
             sys.stdout.write(f"{index}\n")
             sys.stdout.flush()
+    return {}
+
+
+def load_with_few_files(place: str | Path) -> dict[str, Any]:
+    """How many videos of many parts come back right where a hundred files may be open."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    store = FeatureStore(place)
+
+    def right(loaded: RaggedFeatures) -> int:
+        return sum(
+            rows.tobytes() == draw_video(name, frames=3).features[KEY].tobytes() for name, rows in loaded.items()
+        )
+
+    names = sorted(store.video_ids, key=lambda name: name[::-1])
+    found = {
+        "by_id": right(store.load(names, layer=9, timestep=20)),
+        "all": right(store.load(layer=9, timestep=20)),
+        "batches": sum(map(right, store.batches(names, layer=9, timestep=20, batch_size=7))),
+    }
+    del store  # whose maps take half of the files
+    parts_after = compact(place).parts_after
+    return found | {"parts_after": parts_after, "again": right(FeatureStore(place).load(names, layer=9, timestep=20))}
+
+
+def load_with_no_file_left(folder: Path) -> dict[str, Any]:
+    """What is told where something else has taken all files."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    store, taken = FeatureStore(folder), []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        store.load(store.video_ids, layer=9, timestep=20)
+    except OSError as error:
+        return {"error": type(error).__name__, "told": "store compact" in str(error) and "ulimit -n" in str(error)}
     return {}
 
 

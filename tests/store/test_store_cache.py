@@ -144,6 +144,37 @@ def test_processes_that_want_the_same_fetch_it_once(tmp_path: Path) -> None:
     assert all(one is not None and one.tobytes() == content_of("s/a") for one in found)
 
 
+FORK_MEANWHILE = """
+import os, signal, sys
+from pathlib import Path
+from actiondiff.store import cache as module
+from actiondiff.store.cache import Cache
+module.LOCKS = 1
+cache, children = Cache(Path(sys.argv[1]), 1000), []
+def fetch():
+    ready, go = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os.close(go)
+        os.read(ready, 1)  # until the parent has fetched
+        found = cache.keep("s/b", 3, lambda: [b"two"])  # another name, the same lock
+        os._exit(0 if found is not None and found.tobytes() == b"two" else 1)
+    os.close(ready)
+    children.append((child, go))
+    yield b"one"
+cache.keep("s/a", 3, fetch)
+[(child, go)] = children
+os.write(go, b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_was_forked_during_a_fetch_does_not_wait_for_itself(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORK_MEANWHILE, tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_environment_names_folder_and_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTIONDIFF_CACHE", str(tmp_path))
     monkeypatch.setenv("ACTIONDIFF_CACHE_GB", "0.5")

@@ -1,13 +1,18 @@
 """Checking: whatever is changed, cut, missing or strange is named, with the videos that it touches."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_failure, draw_video, files_of, parts_of
 
-from actiondiff.store import FeatureStore, StoreBusy, StoreNotFound, StoreWriter, verify
+from actiondiff.store import FeatureStore, StoreBusy, StoreNotFound, StoreWriter, checking, compact, verify
+from actiondiff.store.places import sizes_beneath
 from actiondiff.store.staging import only_one
 
 SMALL = draw_video("s", frames=2, channels=2)
@@ -150,3 +155,53 @@ def test_two_cannot_drop_at_once(path: Path) -> None:
     with only_one(path), pytest.raises(StoreBusy, match="Try again later"):
         verify(path, drop_damaged=True)
     assert len(parts_of(path)) == 2
+
+
+@pytest.mark.parametrize("url", [False, True], ids=["local", "url"])
+def test_a_part_that_goes_while_it_is_checked_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: bool
+) -> None:
+    """Merged after its index was read, before or after its files were listed."""
+    monkeypatch.setenv("ACTIONDIFF_CACHE", str(tmp_path / "cache"))
+    for step in ("list", "read"):
+        place = f"memory://{tmp_path.name}/{step}.zarr" if url else tmp_path / f"{step}.zarr"
+        with StoreWriter(place, RECIPE) as writer:
+            for name in "ab":
+                writer.add(draw_video(name))
+                writer.commit()
+        with monkeypatch.context() as patches:
+            real = checking.sizes_beneath
+
+            def merged(folder: Any, step: str = step, place: Any = place, real: Any = real) -> dict[str, int]:
+                patches.setattr(checking, "sizes_beneath", real)
+                found = real(folder)
+                compact(place)
+                return real(folder) if step == "list" else found
+
+            patches.setattr(checking, "sizes_beneath", merged)
+            check = verify(place)
+        assert check.damages == ()
+        assert len(FeatureStore(place).parts) == 1
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_is_left_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.lstat
+
+    def late(self: Path) -> os.stat_result:
+        if self.name == "0" and self.is_file():
+            self.unlink()
+        return real(self)
+
+    monkeypatch.setattr(Path, "lstat", late)
+    assert {name.rpartition("/")[2] for name in sizes_beneath(parts_of(path)[0])} == {"zarr.json"}
+
+
+def test_a_link_among_the_parts_that_leads_nowhere_is_damage_and_ends(path: Path) -> None:
+    """In a process of its own, which once went on for ever."""
+    (path / "parts" / "part-01795380045065156736-52091a72").symlink_to("nowhere")
+    code = f"from actiondiff.store import FeatureStore; FeatureStore({str(path)!r})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "zarr.json is missing: the part is damaged" in told.stderr
+    assert [damage.kind for damage in verify(path).damages] == ["index"]
+    verify(path, drop_damaged=True)
+    assert verify(path).good

@@ -44,3 +44,12 @@ def test_compact_leaves_with_0_or_1_where_something_is_damaged(path: Path, actio
     assert actiondiff("store", "verify", "--drop-damaged").exit_code == 1
     assert actiondiff("store", "compact").exit_code == 0
     assert FeatureStore(path).video_ids == ("a", "c")
+
+
+def test_a_sample_that_is_not_compared_is_told(path: Path, actiondiff) -> None:
+    (path / "notes.txt").write_text("notes")
+    result = actiondiff("store", "verify", path, "--sample", 1, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["sample"] is None
+    assert "--sample compared nothing" in result.stderr
+    assert "sample" not in json.loads(actiondiff("store", "verify", path, "--json").stdout)

@@ -206,3 +206,25 @@ def test_parts_that_share_only_some_videos_stay_beside_one_another(tmp_path: Pat
     write_each(path, [draw_video("a"), draw_video("b"), draw_video("a", GRID)])
     assert compact(path).parts_after == 2
     assert contents_of(FeatureStore(path)) == contents_told([draw_video("a", (KEY, *GRID)), draw_video("b")])
+
+
+def test_what_a_killed_merge_left_is_kept_as_long_as_the_merged_part_is_damaged(path: Path) -> None:
+    names = [part.name for part in parts_of(path)]
+    merged = write_part(path, VIDEOS, [], "float16", supersedes=names)
+    (path / "parts" / merged / "layer_02/c/0/0/0").unlink()
+    result = compact(path)
+    assert (result.damaged, {part.name for part in parts_of(path)}) == ((merged,), {*names, merged})
+    assert verify(path, drop_damaged=True).dropped == (merged,)
+    assert contents_of(FeatureStore(path)) == contents_told(VIDEOS)
+    assert compact(path).damaged == ()
+    assert contents_of(FeatureStore(path)) == contents_told(VIDEOS)
+
+
+def test_what_a_killed_merge_left_goes_part_by_part(path: Path) -> None:
+    """Two merges were killed; one of the merged parts is whole."""
+    names = [part.name for part in parts_of(path)]
+    good = write_part(path, VIDEOS[:2], [], "float16", supersedes=names[:2])
+    bad = write_part(path, VIDEOS[2:], [], "float16", supersedes=names[2:])
+    (path / "parts" / bad / "pts_seconds/c/0").unlink()
+    assert compact(path).damaged == (bad,)
+    assert {part.name for part in parts_of(path)} == {good, bad, *names[2:]}

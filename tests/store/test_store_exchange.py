@@ -1,6 +1,7 @@
 """In and out: HDF5 and .npy folders, to and fro without a bit changed."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_bits, draw_failure, draw_video, files_of
 
 from actiondiff import InputError
-from actiondiff.store import FeatureKey, FeatureStore, RecipeMismatch, StoreWriter, compact, export_hdf5
+from actiondiff.store import (
+    FeatureKey,
+    FeatureStore,
+    RecipeMismatch,
+    StoreNotWritable,
+    StoreWriter,
+    compact,
+    export_hdf5,
+)
 from actiondiff.store import import_features as take_in
 
 
@@ -215,3 +224,24 @@ def test_the_commands_go_to_and_fro(path: Path, tmp_path: Path, actiondiff) -> N
     (tmp_path / "npy" / "layer_9").mkdir(parents=True)
     (tmp_path / "npy" / "layer_9" / "x_mean.npy").write_bytes(b"")
     assert actiondiff("store", "import", "npy", "--store", "new.zarr", "--t", "20").exit_code == 1
+
+
+def test_a_store_that_does_not_take_a_video_is_not_the_videos_failure(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = StoreWriter.commit, 0
+
+    def full_once(self: StoreWriter) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise StoreNotWritable("the disk is full")
+        real(self)
+
+    monkeypatch.setattr(StoreWriter, "commit", full_once)
+    monkeypatch.setattr("actiondiff.store.importing.StoreWriter", partial(StoreWriter, part_bytes=1))
+    with pytest.raises(StoreNotWritable, match="disk is full"):
+        take_in(published, tmp_path / "s.zarr", 20)
+    assert FeatureStore(tmp_path / "s.zarr").failures == {}
+    again = take_in(published, tmp_path / "s.zarr", 20)
+    assert (again.failed, len(FeatureStore(tmp_path / "s.zarr"))) == ([], 2)

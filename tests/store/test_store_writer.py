@@ -3,6 +3,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -346,3 +347,33 @@ def test_keys_and_sources_that_cannot_be_are_refused() -> None:
         Source("0" * 63 + "G", 1, 2)
     with pytest.raises(InputError, match="A video id"):
         Failure("../up", "code", "message")
+
+
+def test_what_is_old_is_written_while_the_next_video_still_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with StoreWriter(path, RECIPE, part_seconds=60.0) as writer:
+        now += 100
+        writer.commit_if_due()  # there is nothing to write
+        writer.add(draw_video("a"))
+        now += 59
+        writer.commit_if_due()
+        assert parts_of(path) == []
+        now += 1
+        writer.commit_if_due()
+        assert FeatureStore(path).video_ids == ("a",)
+        writer.commit_if_due()
+    assert len(parts_of(path)) == 1
+
+
+def test_videos_that_threads_add_while_others_commit_are_written_once(path: Path) -> None:
+    with StoreWriter(path, RECIPE, part_seconds=0.0005) as writer, ThreadPoolExecutor(4) as pool:
+        adding = [
+            pool.submit(lambda n=n: [writer.add(draw_video(f"{n}/{i}", frames=2)) for i in range(25)]) for n in range(2)
+        ]
+        committing = [pool.submit(lambda: [writer.commit_if_due() for _ in range(200)]) for _ in range(2)]
+        for done in (*adding, *committing):
+            done.result()
+    store = FeatureStore(path)
+    assert contents_of(store) == contents_told([draw_video(f"{n}/{i}", frames=2) for n in range(2) for i in range(25)])
+    assert sum(len(part.video_ids) for part in store.parts) == 50
