@@ -184,7 +184,10 @@ def _extract(clips: Any, store_path: Place, backbone: Any, keys: Sequence[Any], 
         *(f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed),
         *(f"  {video_id}, extracted, but: {'; '.join(notes)}" for video_id, notes in report.notes.items()),
     ]
-    if report.failed and not choices["retry_failed"]:
+    # A changed source is no matter of trying again, and a missing clip is tried whenever it is there.
+    if not choices["retry_failed"] and any(
+        failure.code not in ("source_changed", "missing") for failure in report.failed
+    ):
         lines.append("  (clips that failed are not tried again unless you say --retry-failed)")
     result = {"store": str(store_path), "recipe": backbone.recipe.to_json(), **report.to_json()}
     result |= {"notice": backbone.notice} if backbone.notice else {}
