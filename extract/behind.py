@@ -1,12 +1,17 @@
 """Writing behind: a thread hands videos to the store while the device goes on."""
 
-from queue import Queue
+from collections.abc import Callable
+from queue import Empty, Queue
 from threading import Event, Thread
 
 from actiondiff.store import Failure, StoreWriter, VideoFeatures
 
 _MOST_WAITING = 4
 """Videos that may wait for the disk: enough to write a part meanwhile, few enough that memory stays small."""
+
+
+_LOOK_SECONDS = 5.0
+"""How often it is asked whether what is in hand is old enough for a part, while nothing comes."""
 
 
 class Behind:
@@ -65,21 +70,31 @@ class Behind:
 
     def _write(self) -> None:
         try:
-            while (item := self._queue.get()) is not None:
-                self._try(item)
-                del item  # a video's features are not kept until the next one comes
-            self._try(None)
+            while self._next():
+                pass
+            self._try(self._writer.commit)
         finally:
             self._finished.set()
 
-    def _try(self, item: VideoFeatures | Failure | None) -> None:
-        """Hand over an item, or commit; an error is kept for the other thread, and what comes later is tried, too."""
+    def _next(self) -> bool:
+        """Hand over what comes next, which is not kept here; False at the end.
+
+        While a video takes hours, the finished ones before it become a part.
+        """
         try:
-            if item is None:
-                self._writer.commit()
-            elif isinstance(item, Failure):
-                self._writer.fail(item)
-            else:
-                self._writer.add(item)
+            item = self._queue.get(timeout=_LOOK_SECONDS)
+        except Empty:
+            self._try(self._writer.commit_if_due)
+            return True
+        if isinstance(item, Failure):
+            self._try(self._writer.fail, item)
+        elif item is not None:
+            self._try(self._writer.add, item)
+        return item is not None
+
+    def _try(self, function: Callable[..., None], *arguments: VideoFeatures | Failure) -> None:
+        """Call a method of the writer; an error is kept for the other thread, and what comes later is tried, too."""
+        try:
+            function(*arguments)
         except BaseException as error:
             self._error = self._error or error

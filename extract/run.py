@@ -168,7 +168,7 @@ def _decode(stream: Stream, rows: Rows, batch: "_Batch") -> None:
                 return
         rows.source, rows.notes = stream.source, stream.notes
     except ClipError as error:
-        rows.failure = Failure(video_id, error.code, str(error))
+        rows.fail(error.code, str(error))
     except Exception as error:
         error.add_note(f"while extracting {video_id!r} from {path}")
         raise
@@ -203,7 +203,7 @@ class _Batch:
                 try:
                     rows.take(window, found)
                 except FeatureValueError as error:
-                    rows.failure = Failure(rows.task.video.video_id, error.code, str(error))
+                    rows.fail(error.code, str(error))
 
 
 def extract_clip(video_id: str, clip: Clip, backbone: Backbone, keys: Sequence[FeatureKey]) -> VideoFeatures:
