@@ -6,7 +6,8 @@ Two recordings are written into a temporary folder: an hour of 320x240 and 20 mi
 H.264 with B-frames and a key every ten seconds. Ten seconds are encoded, and their packets repeated with later times,
 so that writing takes seconds. Each is read with stride 4 in a process of its own, as frames and as windows; the
 process tells its memory as it goes. Then rows of two seconds, spread over the hour, are read both ways: as `Clip` does
-it, and decoding from the beginning, as it did before.
+it, and decoding from the beginning, as it did before. Last, a long clip with others behind it is decoded ahead by
+one thread and by several.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import numpy as np
 
 RATE, GOP_SECONDS, STRIDE = 25, 10, 4
 ROW_SECONDS = 2.0
+AHEAD, AHEAD_SECONDS = 4, 10.0
+"""Threads that decode ahead, and how long their queues are given to fill."""
 TOLD = 8
 """How often a child tells its memory."""
 
@@ -167,6 +170,31 @@ def conversion(path: Path) -> dict[str, float]:
     return result
 
 
+def ahead(path: Path, size: str) -> dict[int, float]:
+    """Source frames a second of a long clip decoded ahead, with other long clips behind it, by threads."""
+    from actiondiff.extract import Clip, Recipe, parse_size
+    from actiondiff.extract.planning import Task
+    from actiondiff.extract.prefetch import streams
+    from actiondiff.manifests import Video
+    from actiondiff.store import FeatureKey
+
+    recipe = Recipe("bench", "", parse_size(size), stride=STRIDE)
+    tasks = [Task(Video(f"v{number}", str(path)), Clip(path), (FeatureKey(1, 0),)) for number in range(AHEAD + 1)]
+    result = {}
+    for workers in (1, AHEAD):
+        found = streams(tasks, recipe, workers)
+        windows = iter(next(found))
+        next(windows)
+        time.sleep(AHEAD_SECONDS)  # the clips behind have filled their queues
+        next(windows), next(windows)  # those that were ready
+        begin = time.perf_counter()
+        read = [int(window.frame_index[-1]) for window in windows]
+        result[workers] = (read[-1] - read[0]) / (time.perf_counter() - begin) * len(read) / (len(read) - 1)
+        found.close()
+        print(f"  1080p, decoded ahead with --workers {workers}: {result[workers]:6.0f} source frames/s")
+    return result
+
+
 def main() -> None:
     """Run and print everything; `--json FILE` keeps the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,6 +216,7 @@ def main() -> None:
         result: dict[str, Any] = {"rows": rows(small, hour, count, 5)}
         print()
         result["conversion"] = conversion(large)
+        result["ahead"] = ahead(large, size)
         result["memory"] = [
             *memory(f"{hour} s of 320x240", small, hour, size),
             *memory(f"{minutes} s of 1080p", large, minutes, size),

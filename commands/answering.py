@@ -14,11 +14,22 @@ EPILOG = (
     "traceback), 130 interrupted."
 )
 
+_SMALLER_BATCH = "try a smaller --batch-size"
+_MEMORY_REMEDIES = {
+    "extract": "try a smaller --size or --window",
+    "fit": _SMALLER_BATCH,
+    "sweep": _SMALLER_BATCH,
+    "transfer": _SMALLER_BATCH,
+}
+_OTHER_MEMORY_REMEDY = "end other programs on the device, or try --device cpu"
+
 
 def fail(ctx: click.Context, error: Exception, code: int = BAD_INPUT) -> None:
     """Print an error as one message and leave."""
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-    remedy = "\n  Out of memory: try a smaller --size or --window." if "OutOfMemory" in type(error).__name__ else ""
+    remedy = ""
+    if "OutOfMemory" in type(error).__name__:
+        remedy = f"\n  Out of memory: {_MEMORY_REMEDIES.get(ctx.invoked_subcommand or '', _OTHER_MEMORY_REMEDY)}."
     click.echo(f"Error: {error}{notes}{remedy}", err=True)
     tell_programs(ctx, error, str(error))
     ctx.exit(code)

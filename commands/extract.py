@@ -97,6 +97,7 @@ def extract(
     """
     from actiondiff.extract import (
         backbone_spec,
+        clip_of,
         decode_workers,
         feature_keys,
         load_backbone,
@@ -113,7 +114,11 @@ def extract(
     size, noise = recipe.pop("size"), recipe.pop("noise")
     recipe |= {"size_hw": parse_size(size) if size else None, "noise": "seeded" if noise else None}
     settings = {name: value for name, value in recipe.items() if value is not None}
-    clips = Manifest.read(manifest_path)
+    clips = Manifest.read(manifest_path, check_files=False)
+    if not any(clip_of(clips, video).is_there() for video in clips):
+        Manifest.read(
+            manifest_path
+        )  # tells what is wrong with the rows; single clips that are missing go to the ledger
     if settings["condition"] == "text":
         settings["labels"] = clips.classes
     ready = load_backbone(
@@ -179,7 +184,10 @@ def _extract(clips: Any, store_path: Place, backbone: Any, keys: Sequence[Any], 
         *(f"  {failure.video_id} [{failure.code}]: {failure.message}" for failure in report.failed),
         *(f"  {video_id}, extracted, but: {'; '.join(notes)}" for video_id, notes in report.notes.items()),
     ]
-    if report.failed and not choices["retry_failed"]:
+    # A changed source is no matter of trying again, and a missing clip is tried whenever it is there.
+    if not choices["retry_failed"] and any(
+        failure.code not in ("source_changed", "missing") for failure in report.failed
+    ):
         lines.append("  (clips that failed are not tried again unless you say --retry-failed)")
     result = {"store": str(store_path), "recipe": backbone.recipe.to_json(), **report.to_json()}
     result |= {"notice": backbone.notice} if backbone.notice else {}

@@ -28,6 +28,7 @@ _HOME_OF = {
     "film_strip": "strips",
     "Plan": "planning",
     "estimate_cost": "cost",
+    "clip_of": "planning",
     "make_plan": "planning",
     "wants_decoder": "planning",
     "decode_workers": "backbone",

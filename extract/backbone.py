@@ -189,26 +189,65 @@ def load_backbone(
         InputError: options that do not go together.
         WeightsNotFound, WeightsError: see :mod:`actiondiff.extract.loading`.
     """
+    _refuse_idle(name, overrides | {"batch": batch, "compiled": compiled})
+    return _ready(
+        name,
+        overrides,
+        device,
+        weights=weights,
+        weights_config=weights_config,
+        text_weights=text_weights,
+        offline=offline,
+        expected_sha256=expected_sha256,
+        decoder=decoder,
+        batch=batch,
+        compiled=compiled,
+    )
+
+
+_IDLE_BUT_FOR_SVD: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "batch": ("--batch", (None,)),
+    "compiled": ("--compile", (False,)),
+    "vae_precision": ("--vae-precision", ("float32",)),
+    "steps": ("--steps", ()),
+}
+_IDLE_WITHOUT_NETWORK: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "pool": ("--pool", ("mean",)),
+    "precision": ("--precision", ("float32",)),
+}
+"""Settings that change nothing, by the option's name, each with what it may be all the same."""
+
+
+def _refuse_idle(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse what would do nothing, but be in the recipe or wait for an effect. Recipes of old stores may hold it."""
+    family = backbone_spec(name).family
+    idle = {} if family == "svd" else dict(_IDLE_BUT_FOR_SVD)
+    if family == "frame-diff":
+        idle |= _IDLE_WITHOUT_NETWORK
+    for setting, (option, harmless) in idle.items():
+        if setting in settings and settings[setting] not in harmless:
+            raise InputError(f"{option} does nothing with {name}. Leave it out.")
+
+
+def _ready(name: str, overrides: Mapping[str, Any], device: str, **said: Any) -> Backbone:
+    """As :func:`load_backbone`, with what is said about weights as in ``WeightsOptions``."""
     spec = backbone_spec(name)
     recipe = _recipe(name, spec, overrides)
     if spec.family == "frame-diff":
-        if weights is not None or recipe.random_weights is not None:
+        if said.get("weights") is not None or recipe.random_weights is not None:
             raise InputError("frame-diff has no network, so it takes no --weights and no --random-weights.")
         from actiondiff.extract.frame_diff import FrameDiffBackbone
 
         return FrameDiffBackbone(replace(recipe, precision="float32"))
-    if weights is not None and recipe.random_weights is not None:
+    if said.get("weights") is not None and recipe.random_weights is not None:
         raise InputError("Weights are either loaded (--weights) or drawn (--random-weights), not both.")
     from actiondiff.extract.loading import WeightsOptions, load_svd_backbone, load_video_transformer
 
     place = choose_device(device)
     if "precision" not in overrides and place.type == "cuda":
         recipe = replace(recipe, precision="float16")
-    options = WeightsOptions(
-        weights, weights_config, text_weights, offline, expected_sha256, decoder=decoder, batch=batch, compiled=compiled
-    )
     load = load_svd_backbone if spec.family == "svd" else load_video_transformer
-    return load(spec, recipe, options, place)
+    return load(spec, recipe, WeightsOptions(**said), place)
 
 
 def _recipe(name: str, spec: BackboneSpec, overrides: Mapping[str, Any]) -> Recipe:
@@ -251,15 +290,15 @@ def load_recipe(
     recipe = Recipe.from_json(document)
     settings = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     sha256 = settings.pop("weights_sha256")
-    return load_backbone(
+    return _ready(
         settings.pop("backbone"),
+        settings,
+        device,
         weights=weights,
         text_weights=text_weights,
         offline=offline,
-        device=device,
         expected_sha256=sha256 or None,
         decoder=bool(recipe.decoder_sha256),
-        **settings,
     )
 
 

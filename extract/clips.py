@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,23 +78,30 @@ class Clip:
     start_seconds: float | None = None
     end_seconds: float | None = None
 
-    def frames(self, sampling: Sampling = Sampling(), *, threads: int = 0) -> Frames:
+    def frames(self, sampling: Sampling = Sampling(), *, threads: int = 0, short_frames: int = 0) -> Frames:
         """Decode the sampled frames, beginning with the first.
 
         Args:
             sampling: which frames.
-            threads: of the decoder; 0 is one a core. Several clips at once want one each.
+            threads: of the decoder; 0 is one a core.
+            short_frames: where the container speaks of at most so many frames, one thread decodes: several short clips
+                at once want one each.
 
         Raises:
             ClipError: while iterating, where the clip cannot be used; its code is one of `extract/README.md`'s table.
         """
-        reading = Reading(threads=threads)
+        reading = Reading(threads=threads, short_frames=short_frames)
         return Frames(self._frames(sampling, reading), reading)
 
     def source(self) -> Source:
-        """Hash the content: one file, or a folder's names and images in order."""
-        digest = self._folder_digest() if self.path.is_dir() else _file_digest(self.path)
-        return Source(digest, *self.stat(), self.start_seconds, self.end_seconds)
+        """Hash the content: one file, or a folder's names and images in order.
+
+        Raises:
+            ClipError: nothing is there (``missing``), or it cannot be read (``decode_error``).
+        """
+        with self._readable():
+            digest = self._folder_digest() if self.path.is_dir() else _file_digest(self.path)
+            return Source(digest, *self.stat(), self.start_seconds, self.end_seconds)
 
     def _folder_digest(self) -> str:
         digest = hashlib.sha256()
@@ -102,9 +111,21 @@ class Clip:
         return digest.hexdigest()
 
     def stat(self) -> tuple[int, int]:
-        """Size in bytes and latest modification in nanoseconds, without reading the content."""
-        stats = [path.stat() for path in (self.image_paths() if self.path.is_dir() else [self.path])]
+        """Size in bytes and latest modification in nanoseconds, without reading the content.
+
+        Raises:
+            ClipError: as :meth:`source`.
+        """
+        with self._readable():
+            stats = [path.stat() for path in (self.image_paths() if self.path.is_dir() else [self.path])]
         return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+
+    def is_there(self) -> bool:
+        """Whether anything lies at the path, as far as the file system tells."""
+        try:
+            return self.path.exists()
+        except OSError:
+            return False
 
     def image_paths(self) -> list[Path]:
         """A folder's frames in natural order: frame 10 comes after frame 9."""
@@ -115,13 +136,23 @@ class Clip:
         return sorted((path for path in images if path.name[0] != "."), key=_natural)
 
     def _frames(self, sampling: Sampling, reading: Reading) -> Iterator[Frame]:
-        if not self.path.exists():
-            raise ClipError("missing", f"There is nothing at {self.path}.")
-        yield from (
-            self._folder_frames(sampling, reading) if self.path.is_dir() else self._video_frames(sampling, reading)
-        )
+        with self._readable():
+            self.path.stat()
+            is_folder = self.path.is_dir()
+            # Not only opening: what lies on a server may go away at any frame.
+            yield from self._folder_frames(sampling, reading) if is_folder else self._video_frames(sampling, reading)
         if not reading.decoded:
             raise ClipError("no_frames", f"{self.path} has no frame{self._where()}.")
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turns what the file system or a malformed file raises into an error of this clip: the others go on."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ClipError("missing", f"There is nothing at {error.filename or self.path}.") from error
+        except (OSError, struct.error) as error:
+            raise ClipError("decode_error", f"{self.path} cannot be read: {error}.") from error
 
     def _video_frames(self, sampling: Sampling, reading: Reading) -> Iterator[Frame]:
         import av
@@ -134,7 +165,7 @@ class Clip:
                 reading.count(shown.pts_seconds)
                 if wanted(shown.pts_seconds):
                     yield Frame(shown.index, shown.pts_seconds, rgb_of_picture(shown.picture, shown.matrix))
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError, struct.error) as error:
             raise ClipError("decode_error", f"{self.path} cannot be decoded as a video: {error}.") from error
         self._check_whole(reading)
 

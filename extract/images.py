@@ -23,7 +23,7 @@ def resize_frames(
             side to the size (to 8/7 of it), bilinear against aliasing, then the centre: what VideoMAE's and V-JEPA
             2's own preprocessing does.
     """
-    pixels = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = frames.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # in place: a 1080p frame has 25 MB in float32
     if how == "stretch":
         return F.interpolate(pixels, size=size_hw, mode="bilinear", align_corners=True)
     return _centre(pixels, size_hw, CROP_MARGIN if how == "margin-crop" else 1.0)

@@ -1,9 +1,11 @@
 """How much goes through a device at once: as much as fits, half of it where memory runs out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from actiondiff import InputError
 
@@ -12,6 +14,8 @@ MOST = 32
 
 SHARE = 0.8
 """Of the free memory that a batch may take."""
+
+_NO_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,7 +37,7 @@ class Pieces:
         """What the function gives for every item, in order.
 
         Raises:
-            torch.OutOfMemoryError: a single item is too much.
+            torch.OutOfMemoryError: a single item is too much; or RuntimeError, see :func:`is_out_of_memory`.
         """
         results: list[Result] = []
         while len(results) < len(items):
@@ -50,11 +54,39 @@ class Pieces:
     ) -> list[Result] | None:
         try:
             return list(function(piece))
-        except torch.OutOfMemoryError:
-            if len(piece) == 1:
+        except RuntimeError as error:
+            if len(piece) == 1 or not is_out_of_memory(error):
                 raise
             self.size = len(piece) // 2
             return None
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU had no memory left: for a tensor, or for the work space of cuBLAS, cuDNN and their like."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
+
+
+def if_it_fits(function: Callable[[], Result]) -> Result | None:
+    """What a function gives; None where the device's memory runs out, with that memory free again."""
+    try:
+        return function()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside of the handler, as in `Pieces.run`.
+    torch.cuda.empty_cache()
+    return None
+
+
+@contextmanager
+def widened(*networks: nn.Module) -> Iterator[bool]:
+    """Half-precision networks in float32 for a moment, if that fits; narrowing restores every weight exactly."""
+    before = [next(network.parameters()).dtype for network in networks]
+    try:
+        yield if_it_fits(lambda: [nn.Module.to(network, torch.float32) for network in networks]) is not None
+    finally:
+        for network, dtype in zip(networks, before, strict=True):
+            nn.Module.to(network, dtype)
 
 
 def largest_batch(free_bytes: int, bytes_each: int) -> int:

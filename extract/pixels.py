@@ -95,7 +95,7 @@ def rgb_of_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
             return _rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise ClipError("too_large", f"{path} is too large to be read: {error}.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
         raise ClipError("decode_error", f"{path} cannot be decoded as an image: {error}.") from error
 
 

@@ -6,19 +6,22 @@ lengths, so that memory does not grow. Threads, not processes: FFmpeg and PyTorc
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
-from queue import Empty, Queue
+from queue import Empty, Full, Queue
 from threading import Event
 
 from actiondiff import InputError
+from actiondiff.extract.clips import Frame
 from actiondiff.extract.planning import Task
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import Window, cut_windows
 from actiondiff.store import Source
 
 _WAIT_SECONDS = 0.05
+_USUAL_RATE = 30.0
+"""Frames a second of most cameras, to tell about how many frames are behind those that are used."""
 
 
 class Stream:
@@ -29,29 +32,44 @@ class Stream:
         notes: what is odd about the clip, likewise.
     """
 
-    def __init__(self, task: Task, recipe: Recipe, decoder_threads: int = 0) -> None:
+    def __init__(self, task: Task, recipe: Recipe, short_frames: int = 0) -> None:
         self.task = task
         self.source: Source | None = None
         self.notes: tuple[str, ...] = ()
-        self._recipe, self._decoder_threads = recipe, decoder_threads
+        self._recipe, self._short_frames = recipe, short_frames
 
     def __iter__(self) -> Iterator[Window]:
         """Decode in this thread."""
-        frames = self.task.clip.frames(self._recipe.sampling, threads=self._decoder_threads)
-        yield from cut_windows(self.task.clip, self._recipe, self.task.video.video_id, frames)
+        frames = self.task.clip.frames(self._recipe.sampling, short_frames=self._short_frames)
+        yield from cut_windows(self.task.clip, self._recipe, self.task.video.video_id, self._wanted(frames))
         self.source, self.notes = self.task.clip.source(), tuple(frames.reading.notes)
 
     def close(self) -> None:
         """Let go of what is left."""
 
+    def _wanted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        return frames
+
+
+class _Stopped(Exception):
+    """Nobody wants the rest of a stream."""
+
 
 class _Ahead(Stream):
-    """A stream that another thread decodes; one finished window waits at most."""
+    """A stream that another thread decodes; one finished window waits at most.
 
-    def __init__(self, task: Task, recipe: Recipe, pool: ThreadPoolExecutor, decoder_threads: int) -> None:
-        super().__init__(task, recipe, decoder_threads)
+    Args:
+        task: the clip.
+        recipe: how it is cut.
+        pool: of the threads.
+        short_frames: clips of at most so many are decoded by a single thread.
+        stop: set when nothing is wanted of any stream.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, pool: ThreadPoolExecutor, short_frames: int, stop: Event) -> None:
+        super().__init__(task, recipe, short_frames)
         self._queue: Queue[Window | BaseException | None] = Queue(maxsize=1)
-        self._cancelled = Event()
+        self._cancelled, self._stop = Event(), stop
         self._work: Future[None] = pool.submit(self._fill)
 
     def __iter__(self) -> Iterator[Window]:
@@ -64,41 +82,77 @@ class _Ahead(Stream):
         """Stop decoding, and wait until it has stopped."""
         self._cancelled.set()
         self._work.cancel()
-        while not self._work.done():
-            with suppress(Empty):
-                self._queue.get(timeout=_WAIT_SECONDS)
+        with suppress(Empty):
+            self._queue.get_nowait()  # the thread need not wait to see it
+        wait([self._work])
 
     def _fill(self) -> None:
         try:
             for window in super().__iter__():
-                if self._cancelled.is_set():
-                    return
-                self._queue.put(window)
+                self._put(window)
+            self._put(None)
+        except _Stopped:
+            pass
         except BaseException as error:
-            self._queue.put(error)
-        else:
-            self._queue.put(None)
+            with suppress(_Stopped):
+                self._put(error)
+
+    def _put(self, item: Window | BaseException | None) -> None:
+        while True:
+            self._check()
+            with suppress(Full):
+                return self._queue.put(item, timeout=_WAIT_SECONDS)
+
+    def _wanted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames, as long as anybody wants them: a window of large ones takes seconds."""
+        for frame in frames:
+            self._check()
+            yield frame
+            del frame
+
+    def _check(self) -> None:
+        if self._cancelled.is_set() or self._stop.is_set():
+            raise _Stopped
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of threads below 0."""
+    if workers < 0:
+        raise InputError(f"--workers is 0 or more; got {workers}.")
+
+
+def most_frames_at_once(recipe: Recipe, workers: int) -> int:
+    """Up to how many source frames a clip is decoded by a single thread, one clip beside the other.
+
+    The windows of such a clip find room, one waiting and one in hand, so that several clips keep the cores busy. Of
+    longer ones only the clip in front is decoded, while all others wait with what they have: it gets every core.
+    """
+    stride = recipe.stride if recipe.fps is None else max(1.0, _USUAL_RATE / recipe.fps)
+    return round(2 * recipe.window * stride) if workers > 1 else 0
 
 
 def streams(tasks: Sequence[Task], recipe: Recipe, workers: int) -> Generator[Stream, None, None]:
     """Streams of the tasks in order, decoded by as many threads as said; 0 decodes when asked for.
 
-    Closing the iterator, also by an error, stops all threads.
+    Closing the iterator, also by an error, stops all threads. They are told at once and stop by themselves, so that an
+    interrupt while they are waited for leaves none behind.
     """
-    if workers < 0:
-        raise InputError(f"--workers is 0 or more; got {workers}.")
+    check_workers(workers)
     if workers == 0:
         yield from (Stream(task, recipe) for task in tasks)
         return
-    decoder_threads = 0 if workers == 1 else 1  # several clips at once keep the cores busy by themselves
+    short_frames = most_frames_at_once(recipe, workers)
+    stop, upcoming = Event(), iter(tasks)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        upcoming = iter(tasks)
-        begun = deque(_Ahead(task, recipe, pool, decoder_threads) for task in islice(upcoming, workers + 1))
+
+        def begin(count: int) -> Iterator[_Ahead]:
+            return (_Ahead(task, recipe, pool, short_frames, stop) for task in islice(upcoming, count))
+
         try:
+            begun = deque(begin(workers + 1))
             while begun:
                 yield begun[0]
                 begun.popleft().close()
-                begun.extend(_Ahead(task, recipe, pool, decoder_threads) for task in islice(upcoming, 1))
+                begun.extend(begin(1))
         finally:
-            for stream in begun:
-                stream.close()
+            stop.set()

@@ -22,6 +22,7 @@ class Reading:
 
     Attributes:
         threads: of the decoder; 0 is one a core.
+        short_frames: what has at most so many frames, by its container, is decoded by one thread.
         container: format's name; ``folder`` for a folder of frames.
         codec: its name; the first image's suffix for a folder.
         pixel_format: FFmpeg's name, such as ``yuv420p``; empty for a folder.
@@ -47,6 +48,7 @@ class Reading:
     """
 
     threads: int = 0
+    short_frames: int = 0
     container: str = ""
     codec: str = ""
     pixel_format: str = ""

@@ -42,6 +42,11 @@ class Rows:
         """Rows at every key."""
         return sum(window.real_frames for window in self._windows)
 
+    def fail(self, code: str, message: str) -> None:
+        """Nothing will come of this video; what is there is let go."""
+        self.failure = Failure(self.task.video.video_id, code, message)
+        self._rows.clear()
+
     def expect(self) -> None:
         """A window is on its way."""
         self._awaited += 1
@@ -61,7 +66,7 @@ class Rows:
         self._windows.append(window.without_pixels())
 
     def video(self) -> VideoFeatures:
-        """The whole video, once it is settled without a failure."""
+        """The whole video, once it is settled without a failure; the rows are in it then, and no longer here."""
         if self.source is None:
             raise ValueError("Rows become a video when its source is known.")
         return VideoFeatures(
@@ -69,7 +74,7 @@ class Rows:
             self.source,
             np.concatenate([window.frame_index for window in self._windows]),
             np.concatenate([window.pts_seconds for window in self._windows]),
-            {key: np.concatenate(parts) for key, parts in self._rows.items()},
+            {key: np.concatenate(self._rows.pop(key)) for key in list(self._rows)},  # never all of it twice
         )
 
 

@@ -15,7 +15,7 @@ from actiondiff.extract.behind import Behind
 from actiondiff.extract.clips import Clip
 from actiondiff.extract.errors import ClipError
 from actiondiff.extract.planning import Task, make_plan
-from actiondiff.extract.prefetch import Stream, streams
+from actiondiff.extract.prefetch import Stream, check_workers, streams
 from actiondiff.extract.rows import Rows, to_host
 from actiondiff.extract.windows import Window, cut_windows
 from actiondiff.manifests import Manifest, Video
@@ -96,16 +96,15 @@ def extract(
     """
     began = time.perf_counter()
     recipe = backbone.recipe
-    with StoreWriter(
-        store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression
-    ) as writer:
-        plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
-        ledger = _Ledger(len(plan.tasks), progress)
-        with Behind(writer) as behind, closing(streams(plan.tasks, recipe, workers)) as found, ledger:
-            for rows in _settled(found, backbone):
-                ledger.note(rows, behind)
-                if rows.failure and on_error == "fail":
-                    break
+    check_workers(workers)
+    writer = StoreWriter(store, recipe.to_json(), recipe.store_dtype, notice=backbone.notice, compression=compression)
+    plan = make_plan(manifest, store, recipe, keys, retry_failed=retry_failed)
+    ledger = _Ledger(len(plan.tasks), progress)
+    with Behind(writer) as behind, closing(streams(plan.tasks, recipe, workers)) as found, ledger:
+        for rows in _settled(found, backbone):
+            ledger.note(rows, behind)
+            if rows.failure and on_error == "fail":
+                break
     tried = {*ledger.done, *(failure.video_id for failure in ledger.failed)}
     not_tried = tuple(task.video.video_id for task in plan.tasks if task.video.video_id not in tried)
     seconds = time.perf_counter() - began
@@ -169,7 +168,7 @@ def _decode(stream: Stream, rows: Rows, batch: "_Batch") -> None:
                 return
         rows.source, rows.notes = stream.source, stream.notes
     except ClipError as error:
-        rows.failure = Failure(video_id, error.code, str(error))
+        rows.fail(error.code, str(error))
     except Exception as error:
         error.add_note(f"while extracting {video_id!r} from {path}")
         raise
@@ -204,7 +203,7 @@ class _Batch:
                 try:
                     rows.take(window, found)
                 except FeatureValueError as error:
-                    rows.failure = Failure(rows.task.video.video_id, error.code, str(error))
+                    rows.fail(error.code, str(error))
 
 
 def extract_clip(video_id: str, clip: Clip, backbone: Backbone, keys: Sequence[FeatureKey]) -> VideoFeatures:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from actiondiff import InputError
 from actiondiff.extract.images import clip_pixels
-from actiondiff.extract.pieces import Pieces, largest_batch
+from actiondiff.extract.pieces import Pieces, if_it_fits, largest_batch, widened
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.walk import DenoiserInput, layer_channels, middle_layer, walk
 from actiondiff.extract.weights import SVDModules
@@ -75,7 +75,7 @@ class SVDBackbone:
         self._modules, self._text = modules, text
         self._device = next(modules.unet.parameters()).device
         self._precision = next(modules.unet.parameters()).dtype
-        self._pairs = Pieces(batch or 1)
+        self._pairs = Pieces(1 if batch is None else batch)
         self._to_measure = batch is None and self._device.type == "cuda"
         self._frames = Pieces(max(1, _ENCODED_PIXELS // (recipe.size_hw[0] * recipe.size_hw[1])))
         # On a CPU the latents of a flat image depend, by 1 % and more, on how many images torch shares out among how
@@ -91,7 +91,8 @@ class SVDBackbone:
     def features(self, windows: Sequence[Window], keys: Sequence[FeatureKey]) -> list[Features]:
         """Features of each window's real frames, float32 on the device, one (frames, channels) tensor a key.
 
-        A window that is not finite in half precision is done again in float32.
+        A window that is not finite in half precision is done again in float32, and stays as it is where that does not
+        fit.
         """
         if self._to_measure and windows:
             self._measure(windows[0], keys)
@@ -99,13 +100,25 @@ class SVDBackbone:
         if self._precision == torch.float32:
             return found
         return [
-            features if all(array.isfinite().all() for array in features.values()) else self._exact(window, keys)
+            features
+            if all(array.isfinite().all() for array in features.values())
+            else self._exact(window, keys) or features
             for window, features in zip(windows, found, strict=True)
         ]
 
-    def _exact(self, window: Window, keys: Sequence[FeatureKey]) -> Features:
-        with self._in_float32():
-            return self._features([window], keys)[0]
+    def _exact(self, window: Window, keys: Sequence[FeatureKey]) -> Features | None:
+        """A window in float32, one timestep after another; None where there is no memory for that.
+
+        With sizes of its own: those of half precision stay.
+        """
+        usual = self._pairs, self._frames
+        self._pairs, self._frames = Pieces(1), Pieces(1)
+        try:
+            with self._in_float32() as fits:
+                found = if_it_fits(lambda: self._features([window], keys)) if fits else None
+        finally:
+            self._pairs, self._frames = usual
+        return found[0] if found else None
 
     def _measure(self, window: Window, keys: Sequence[FeatureKey]) -> None:
         """Choose the batch by the memory that one window at one timestep takes beside the weights."""
@@ -142,17 +155,14 @@ class SVDBackbone:
         return features
 
     @contextmanager
-    def _in_float32(self) -> Iterator[None]:
-        """Widen the half-precision networks for a moment; narrowing them again restores every weight exactly."""
+    def _in_float32(self) -> Iterator[bool]:
+        """Widen the half-precision networks for a moment, if that fits; narrowing restores every weight exactly."""
         precision, networks = self._precision, (self._modules.unet, self._modules.image_encoder)
         try:
-            for network in filter(None, networks):
-                nn.Module.to(network, torch.float32)
-            self._precision = torch.float32
-            yield
+            with widened(*filter(None, networks)) as fits:
+                self._precision = torch.float32 if fits else precision
+                yield fits
         finally:
-            for network in filter(None, networks):
-                nn.Module.to(network, precision)
             self._precision = precision
 
     def _encode_windows(self, windows: Sequence[Window]) -> list[_Encoded]:

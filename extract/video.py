@@ -41,6 +41,12 @@ class OpenVideo:
         """AVI numbers its packets in the order of decoding; when a frame is shown is not in the file."""
         return self.container.format.name == "avi"
 
+    @property
+    def _is_short(self) -> bool:
+        """Whether what is read has few frames; where the container does not say, it may be long."""
+        expected = self.reading.promised or round(self.span.seconds * float(self.stream.average_rate or 0))
+        return 0 < expected <= self.reading.short_frames
+
     def is_placeholder(self, packet: Any) -> bool:
         """Whether an encoder wrote a packet only while it waited."""
         return packet.size <= PLACEHOLDER_BYTES and self.reading.codec == "mpeg4"
@@ -95,7 +101,7 @@ class OpenVideo:
         import av
 
         decoder = self.stream.codec_context
-        decoder.thread_type, decoder.thread_count = "AUTO", self.reading.threads
+        decoder.thread_type, decoder.thread_count = "AUTO", 1 if self._is_short else self.reading.threads
         decoder.options = {"max_pixels": str(MOST_PIXELS)}
         for packet in self._then_the_rest(packets):
             try:

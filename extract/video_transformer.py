@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from actiondiff import InputError
+from actiondiff.extract.pieces import if_it_fits, widened
 from actiondiff.extract.recipe import Recipe
 from actiondiff.extract.windows import BLACK, Window
 from actiondiff.store import FeatureKey
@@ -86,16 +87,22 @@ class VideoTransformerBackbone:
     ) -> list[dict[FeatureKey, Float[Tensor, "frames channels"]]]:
         """Features of each window's real frames, float32 on the device, one (frames, channels) tensor a key.
 
-        A window that is not finite in half precision is done again in float32, alone.
+        A window that is not finite in half precision is done again in float32, alone, and stays as it is where that
+        does not fit.
         """
         features = self._features(windows, keys)
         if self._precision == torch.float32:
             return features
         for index, window in enumerate(windows):
             if not all(array.isfinite().all() for array in features[index].values()):
-                with self._in_float32():
-                    features[index] = self._features([window], keys)[0]
+                features[index] = self._exact(window, keys) or features[index]
         return features
+
+    def _exact(self, window: Window, keys: Sequence[FeatureKey]) -> dict[FeatureKey, Tensor] | None:
+        """A window in float32; None where there is no memory for that."""
+        with self._in_float32() as fits:
+            found = if_it_fits(lambda: self._features([window], keys)) if fits else None
+        return found[0] if found else None
 
     def _features(
         self, windows: Sequence[Window], keys: Sequence[FeatureKey]
@@ -140,13 +147,12 @@ class VideoTransformerBackbone:
         return per_tubelet.repeat_interleave(self._network.tubelet, dim=1)[:, :frames]
 
     @contextmanager
-    def _in_float32(self) -> Iterator[None]:
-        """Widen the network for a moment; narrowing it again restores every weight exactly."""
+    def _in_float32(self) -> Iterator[bool]:
+        """Widen the network for a moment, if that fits."""
         precision = self._precision
         try:
-            self._network.module.to(torch.float32)
-            self._precision = torch.float32
-            yield
+            with widened(self._network.module) as fits:
+                self._precision = torch.float32 if fits else precision
+                yield fits
         finally:
-            self._network.module.to(precision)
             self._precision = precision
