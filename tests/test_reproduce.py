@@ -82,7 +82,8 @@ def test_a_clip_that_is_missing_can_be_allowed_and_is_not_forgotten(actiondiff, 
     refused = actiondiff(*asked)
     assert refused.exit_code == 2
     assert "--allow-missing" in refused.stderr
-    shutil.rmtree(tmp_path / "smoke" / "table1-full")
+    for made in ("table1-full", "animal-kingdom"):
+        shutil.rmtree(tmp_path / "smoke" / made)
     allowed = actiondiff(*asked, "--manifest-options", "--allow-missing")
     assert allowed.exit_code == 1, "a clip is missing"
     assert json.loads(allowed.stdout)["rows"][-1]["here"] is not None
