@@ -27,7 +27,9 @@ from actiondiff.commands.recipe import recipe_options
 @click.option("--val", help="WHERE of the rows that choose the epoch.")
 @click.option("--test", "tests", multiple=True, help="WHERE of a test set; may be given several times.")
 @recipe_options()
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/HEAD]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/HEAD, else HEAD-2 ...]"
+)
 @click.option("--resume", is_flag=True, help="Go on with a killed fit of the same settings, data and --out.")
 @manifest_option
 @store_option

@@ -237,7 +237,9 @@ def manifest_boris(files: tuple[Path, ...], out: Path, force: bool, **choices: A
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: MANIFEST itself]")
 @json_option
 def manifest_split(manifest_path: Path, out: Path | None, **choices: Any) -> None:
-    """Fill the column split: whole groups, every label in every part.
+    """Fill the column split: whole groups, and every label in every part as far as groups allow.
+
+    Domains are not looked at: split each one with --where if every part shall have all of them.
 
     \b
     Examples:

@@ -86,7 +86,9 @@ def reproduce(
     if show:
         return _show(recipe, data, out, only, added)
     if smoke == (data is not None):
-        raise click.UsageError("Give the data set's folder with --data, or try it on drawn clips with --smoke.")
+        raise click.UsageError(
+            "Give the data set's folder with --data, or try it on drawn clips with --smoke; one of both, not both."
+        )
     if smoke:
         out, data = out / "smoke", _drawn(recipe, out / "smoke" / "data" / recipe.dataset)
     assert data is not None

@@ -218,7 +218,7 @@ class TransferResult:
 
     def _label_lines(self, small: bool) -> list[str]:
         if np.isnan(self.label_correlation).all():
-            return ["label frequencies are equal in each domain, so they cannot explain what transfers"]
+            return ["labels are equally frequent in training or in test rows: no correlation with them is defined"]
         rows = [["label correlation", *(f"test {name}" for name in self.domains)]]
         rows += [
             [f"train {name}", *map(number, row)] for name, row in zip(self.domains, self.label_correlation, strict=True)
