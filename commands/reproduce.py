@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -151,11 +151,10 @@ def _cells(result: RowResult) -> str:
         return f"-> {', '.join(map(str, result.pictures))}" if result.pictures else f"- ({result.reason})"
     interval = result.interval()
     numbers = [row.paper, result.percent(row.metric)]
-    cells: list[Any] = [
+    cells = [
         f"{row.metric:9}",
         *(f"{'-' if value is None else format(value, '.2f'):>6}" for value in numbers),
     ]
-    cells.append(
-        f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else f"({result.reason})" if result.reason else ""
-    )
+    cells += [f"{interval[0]:.1f} to {interval[1]:.1f}"] if interval else []
+    cells += [f"({result.reason})"] if result.reason else []
     return "  ".join([*cells, row.differs])

@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, click.Command] = {
     "report": report,
 }
 NOT_TO_BE_ADDED = ("--json", "--help", "--dry-run", "--manifest", "--store", "--out")
+OTHER_OPTIONS = "run with other options, see RUN.commands.json"
+"""What is said of a row that was not asked for now."""
 SVD_BACKBONES = ("svd-xt", "svd", "sdv2")
 SMOKE_EXTRACT = "--backbone svd-tiny --size 64x64 --device cpu"
 """What a smoke run asks of every network: one that needs no download, at a size that takes seconds."""
@@ -83,7 +85,7 @@ class RowResult:
     Attributes:
         row: of the recipe.
         run: folder of its run.
-        reason: why there is none; empty if there is.
+        reason: why there is none, or that it was run otherwise than now asked for; mostly empty.
         metrics: of its test part, as in metrics.json; empty where it has a picture.
     """
 
@@ -135,7 +137,7 @@ class RecipeResult:
 def recipe_commands(
     recipe: "PaperRecipe", data: Path | None, out: Path, only: Sequence[str], added: Added, *, smoke: bool = False
 ) -> tuple[list["Words"], dict["RecipeRow", list["Words"]]]:
-    """All commands with places and options put in: those of the manifest, and those of each row that was chosen.
+    """All commands with places and options put in: those of the manifest, and those of each row chosen.
 
     Raises:
         InputError: a row or a file that is not there, or an option that a command does not take.
@@ -178,29 +180,31 @@ def run_recipe(
         ManifestError: the manifest cannot be made.
     """
     data, out = data.absolute(), out.absolute()  # as a record of what was run, wherever it is asked from
-    making, rows = recipe_commands(recipe, data, out, only, added or Added(), smoke=smoke)
-    folder = out / recipe.name
+    making, rows = recipe_commands(recipe, data, out, (), added or Added(), smoke=smoke)
+    chosen, folder = recipe.chosen(only), out / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     digest = _make_manifest(making, folder / "manifest.csv")
     runs = {row: _Run(folder / row.run, commands, digest) for row, commands in rows.items()}
-    if others := [str(run.folder) for run in runs.values() if run.is_of_others]:
+    if others := [str(runs[row].folder) for row in chosen if runs[row].is_of_others]:
         raise InputError(
             f"Left by other commands, or made on another manifest: {', '.join(others)}. Remove what is to be run anew, "
             "or give another --out."
         )
     failed: dict[RecipeRow, str] = {}
     extracted: dict[Words, int] = {}
-    for number, (row, run) in enumerate(runs.items(), start=1):
-        note(f"[{number}/{len(runs)}] {row.name}" + (": done before" if run.is_done else ""))
+    for number, row in enumerate(chosen, start=1):
+        run = runs[row]
+        note(f"[{number}/{len(chosen)}] {row.name}" + (": done before" if run.is_done else ""))
         if not run.is_done:
             try:
                 run.go(extracted)
             except (ActionDiffError, OSError, click.ClickException) as error:
                 failed[row] = error.format_message() if isinstance(error, click.ClickException) else str(error)
                 note(f"Error: {failed[row]}")
-    results = tuple(_result(row, folder / row.run, failed.get(row, "")) for row in recipe.rows)
+    reasons = {row: OTHER_OPTIONS for row in recipe.rows if runs[row].is_of_others} | failed
+    results = tuple(_result(row, folder / row.run, reasons.get(row, "")) for row in recipe.rows)
     page = _report([result.run for result in results if result.run.exists()], folder)
-    left_out = any(run.left_out for run in runs.values())
+    left_out = any(runs[row].left_out for row in chosen)
     return RecipeResult(recipe, results, folder, page, SOME_FAILED if failed or left_out else DONE)
 
 
@@ -348,11 +352,11 @@ def _result(row: "RecipeRow", run: Path, reason: str) -> RowResult:
     if not run.exists():
         return RowResult(row, run, reason or "not run")
     if not row.metric:
-        return RowResult(row, run)
+        return RowResult(row, run, reason)
     parts = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     if "test" not in parts:
         return RowResult(row, run, "it has several test parts; they stand in its metrics.json")
-    return RowResult(row, run, "", parts["test"])
+    return RowResult(row, run, reason, parts["test"])
 
 
 def _report(runs: Sequence[Path], folder: Path) -> Path | None:

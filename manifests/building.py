@@ -178,7 +178,7 @@ class Builder:
         if not self.videos:
             raise ManifestError(f"These files of {what} hold no clips that were asked for.")
         if missing:
-            kept = f"{len(missing)} clips are not on disk; their rows are kept, and extract refuses them."
+            kept = f"{len(missing)} clips are not on disk; their rows are kept, and extract names them as missing."
             self.notes.append(f"{kept} Missing: {shortened(missing, EXAMPLES_SHOWN)}.")
         manifest = self._manifest([disk.folder.absolute() for disk in disks])
         others = tuple(path for disk in disks for path in disk.extra)

@@ -92,6 +92,17 @@ def test_a_clip_that_is_missing_can_be_allowed_and_is_not_forgotten(actiondiff, 
     assert "done before" in again.stderr
 
 
+def test_a_row_that_was_run_otherwise_before_is_shown_with_a_word_of_it(actiondiff, tmp_path):
+    asked = ("reproduce", "s5-ablations", "--smoke", "--json", "--out", tmp_path, "--row")
+    assert actiondiff(*asked, "Linear", "--fit-options", "--seed 1").exit_code == 0
+    found = actiondiff(*asked, "MLP")
+    assert found.exit_code == 0, found.stderr
+    rows = {row["name"]: row for row in json.loads(found.stdout)["rows"]}
+    assert rows["MLP"]["reason"] == ""
+    assert rows["Linear"]["here"] is not None
+    assert "other options" in rows["Linear"]["reason"]
+
+
 def test_another_manifest_is_not_put_under_runs_that_are_there(actiondiff, tmp_path):
     asked = (*CONTROL, "--out", tmp_path)
     assert actiondiff(*asked).exit_code == 0

@@ -84,43 +84,52 @@ def killing_itself(store: Path, step: int, what: Callable[[], object]) -> Callab
     return work
 
 
-def kill_everywhere(folder: Path) -> dict[str, Any]:
-    """One new store for every step that a writer can be killed at."""
+def _each_step(folder: Path, prepare: Callable[[Path], None], killed: Callable[[Path, int], Any]) -> dict[str, Any]:
+    """A new store for every step that something can be killed at, until it comes through."""
     step = 0
     while True:
         step += 1
-        if outcome(in_child(kill_at_step(folder / f"{step:03d}.zarr", step))) == 0:
+        path = folder / f"{step:03d}.zarr"
+        prepare(path)
+        if outcome(in_child(killed(path, step))) == 0:
             return {"killed": step - 1}
+
+
+def _three_parts(path: Path, broken: str = "") -> None:
+    for name in "abc":
+        with StoreWriter(path, RECIPE) as writer:
+            if name == broken:
+                writer.fail(draw_failure("broken"))
+            writer.add(draw_video(name))
+
+
+def _two_damaged_of_three(path: Path) -> None:
+    _three_parts(path)
+    for part in sorted((path / "parts").glob("part-*"))[:2]:
+        (part / "frame_index/c/0").unlink()
+
+
+def kill_everywhere(folder: Path) -> dict[str, Any]:
+    """One new store for every step that a writer can be killed at."""
+    return _each_step(folder, lambda path: None, kill_at_step)
 
 
 def kill_merges(folder: Path) -> dict[str, Any]:
     """One new store of three small parts for every step that a merge can be killed at."""
-    step = 0
-    while True:
-        step += 1
-        path = folder / f"{step:03d}.zarr"
-        for name in "abc":
-            with StoreWriter(path, RECIPE) as writer:
-                if name == "b":
-                    writer.fail(draw_failure("broken"))
-                writer.add(draw_video(name))
-        if outcome(in_child(killing_itself(path, step, lambda path=path: compact(path)))) == 0:
-            return {"killed": step - 1}
+    return _each_step(
+        folder,
+        lambda path: _three_parts(path, broken="b"),
+        lambda path, step: killing_itself(path, step, lambda: compact(path)),
+    )
 
 
 def kill_drops(folder: Path) -> dict[str, Any]:
     """One new store with two damaged parts for every step that putting them away can be killed at."""
-    step = 0
-    while True:
-        step += 1
-        path = folder / f"{step:03d}.zarr"
-        for name in "abc":
-            with StoreWriter(path, RECIPE) as writer:
-                writer.add(draw_video(name))
-        for part in sorted((path / "parts").glob("part-*"))[:2]:
-            (part / "frame_index/c/0").unlink()
-        if outcome(in_child(killing_itself(path, step, lambda path=path: verify(path, drop_damaged=True)))) == 0:
-            return {"killed": step - 1}
+    return _each_step(
+        folder,
+        _two_damaged_of_three,
+        lambda path, step: killing_itself(path, step, lambda: verify(path, drop_damaged=True)),
+    )
 
 
 def write_many(folder: Path) -> dict[str, Any]:
