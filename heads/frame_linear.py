@@ -1,4 +1,7 @@
-"""A linear map of frames one after another, of which a batch of short videos has only the first."""
+"""A linear map of frames one after another, of which a batch of short videos has only the first.
+
+Axes: B batch, F frames, C channels, K outputs.
+"""
 
 # ruff: noqa: N803, N806 - letters in names say the axes
 
@@ -7,74 +10,86 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+
+from actiondiff.heads.lagging_adamw import LaggingAdamW
 
 
-class FrameLinear(nn.Linear):
+class FrameLinear(nn.Module):
     """As ``nn.Linear`` on frames concatenated and filled up with zeros, without touching the weights of the zeros.
 
-    Its weight can have tens of millions of numbers, of which a batch of short videos uses a quarter. The gradient of
-    the used columns is written into ``weight.grad`` in place, the others are zero and stay so; nothing of the weight's
-    size is allocated, zeroed or copied at a step. Between steps call :meth:`forget_gradient`, or ``zero_grad``.
+    The weight can have tens of millions of numbers, of which a batch of short videos uses a quarter: those of the first
+    frames. They lie together in memory, frame by frame; in the state dict the weight is that of an ``nn.Linear``.
+
+    Args:
+        frames: the most that a video has.
+        channels: of each frame.
+        outputs: numbers that come of a video.
+
+    Attributes:
+        weight: (frames, outputs, channels).
+        learner: trains the weight without a gradient of its size; None leaves it to autograd.
     """
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
-        self._used = 0  # columns that passes since the last step have added to
-        self._stale = 0  # columns that may hold gradients of the step before
+    def __init__(self, frames: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        plain = nn.Linear(frames * channels, outputs)
+        self.weight = nn.Parameter(frames_first(plain.weight.detach(), channels))
+        self.bias = plain.bias
+        self.learner: LaggingAdamW | None = None
 
     def forward(self, x_BFC: Float[Tensor, "batch frames channels"]) -> Float[Tensor, "batch outputs"]:
         """Outputs for videos of any number of frames up to the layer's."""
-        x_BD = x_BFC.flatten(1)
-        if not torch.is_grad_enabled() or torch.distributed.is_initialized():  # there gradients go through hooks
-            return functional.linear(x_BD, self.weight[:, : x_BD.shape[1]], self.bias)
-        kind = x_BD.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BD.dtype
-        product_KB = _UsedColumns.apply(x_BD.to(dtype), self.weight, self)
+        kind = x_BFC.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BFC.dtype
+        x_FBC = x_BFC.to(dtype).transpose(0, 1)
+        if self.learner is None or not torch.is_grad_enabled():
+            product_KB = _product(x_FBC, self.weight)
+        else:
+            self.learner.bring_up(len(x_FBC))
+            product_KB = _FirstFrames.apply(x_FBC, self.weight, self.learner)
         return product_KB.T + self.bias
 
-    def forget_gradient(self) -> None:
-        """Let the next backward pass begin anew."""
-        self.bias.grad = None
-        if torch.distributed.is_initialized():
-            self.weight.grad = None
-        self._used, self._stale = 0, max(self._used, self._stale)
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = outputs_first(self.weight if keep_vars else self.weight.detach())
 
-    def add_gradient(self, grad_KB: Float[Tensor, "outputs batch"], x_BD: Float[Tensor, "batch inputs"]) -> None:
-        """What a backward pass adds to the gradient of the weight."""
-        if self.weight.grad is None:
-            self.weight.grad, self._used, self._stale = torch.zeros_like(self.weight), 0, 0
-        width = x_BD.shape[1]
-        first, used = self.weight.grad[:, :width], self._used
-        if used == 0:
-            self.weight.grad[:, width : self._stale] = 0
-            self._stale = 0
-        elif used < width:
-            self.weight.grad[:, used:width] = 0
-        if x_BD.dtype == first.dtype:
-            first.addmm_(grad_KB, x_BD, beta=1 if used else 0)
-        elif used:
-            first += grad_KB @ x_BD
-        else:
-            first.copy_(grad_KB @ x_BD)
-        self._used = max(used, width)
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        name = f"{prefix}weight"
+        if name in state_dict and state_dict[name].shape == (self.weight.shape[1], self.weight[:, 0].numel()):
+            state_dict[name] = frames_first(state_dict[name], self.weight.shape[2])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class _UsedColumns(torch.autograd.Function):
-    """``weight[:, :D] @ x.T`` whose backward adds to the weight's gradient in place."""
+def frames_first(weight_KD: Float[Tensor, "outputs inputs"], channels: int) -> Float[Tensor, "frames outputs channels"]:
+    """The weight of an ``nn.Linear`` frame by frame."""
+    return weight_KD.unflatten(1, (-1, channels)).transpose(0, 1).contiguous()
+
+
+def outputs_first(weight_FKC: Float[Tensor, "frames outputs channels"]) -> Float[Tensor, "outputs inputs"]:
+    """The weight as an ``nn.Linear`` has it."""
+    return weight_FKC.transpose(0, 1).flatten(1)
+
+
+def _product(
+    x_FBC: Float[Tensor, "used batch channels"], weight_FKC: Float[Tensor, "frames outputs channels"]
+) -> Float[Tensor, "outputs batch"]:
+    return torch.bmm(weight_FKC[: len(x_FBC)].to(x_FBC.dtype), x_FBC.mT).sum(dim=0)
+
+
+class _FirstFrames(torch.autograd.Function):
+    """The product, whose backward pass hands the weight's gradient to the learner as its two factors."""
 
     @staticmethod
-    def forward(ctx: Any, x_BD: Tensor, weight_KD: Tensor, layer: FrameLinear) -> Tensor:
-        ctx.save_for_backward(x_BD)
-        ctx.layer = layer
-        return weight_KD.detach()[:, : x_BD.shape[1]].to(x_BD.dtype) @ x_BD.T
+    def forward(ctx: Any, x_FBC: Tensor, weight_FKC: Tensor, learner: LaggingAdamW) -> Tensor:
+        ctx.save_for_backward(x_FBC)
+        ctx.weight_FKC, ctx.learner = weight_FKC.detach(), learner
+        return _product(x_FBC, weight_FKC.detach())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        [grad_KB], (x_BD,) = gradients, ctx.saved_tensors
-        if ctx.needs_input_grad[1]:
-            ctx.layer.add_gradient(grad_KB, x_BD)
+        [grad_KB], (x_FBC,) = gradients, ctx.saved_tensors
+        ctx.learner.learn(grad_KB[None], x_FBC[:, None])
         if not ctx.needs_input_grad[0]:
             return None, None, None
-        weight_KD = ctx.layer.weight.detach()[:, : x_BD.shape[1]]
-        return grad_KB.T @ weight_KD.to(x_BD.dtype), None, None
+        weight_FKC = ctx.weight_FKC[: len(x_FBC)].to(x_FBC.dtype)
+        return torch.bmm(grad_KB.T.expand(len(x_FBC), -1, -1), weight_FKC), None, None

@@ -1,10 +1,14 @@
 """Linear heads for many layers and timesteps trained at once: their weights are one tensor, a step one multiplication.
 
-Axes: H heads, B batch, F frames, C channels, D = frames x channels, K classes, N videos.
+On a CPU heads are taken by groups whose weights stay near the processor from step to step: small ones by the dozen, so
+that Python is called once for all; large ones by twos or alone, as their arithmetic is all there is.
+
+Axes: H heads, B batch, F frames, C channels, K classes, N videos.
 """
 
 # ruff: noqa: N803, N806 - letters in names say the axes
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +20,7 @@ from torch import Tensor
 
 from actiondiff.heads.batch import Batch, Order
 from actiondiff.heads.data import LabelledFeatures, free_memory_bytes
+from actiondiff.heads.lagging_adamw import AdamWStep, LaggingAdamW
 from actiondiff.heads.losses import Loss, build_loss, class_weights, probabilities
 from actiondiff.heads.metrics import average_precisions, multi_hot
 from actiondiff.heads.mixup import epoch_draws, mixup
@@ -26,8 +31,10 @@ from actiondiff.heads.schedule import lr_factor, warmup_length
 from actiondiff.heads.training import TrainedHead, fast_precision, pick_device
 from actiondiff.store import FeatureKey
 
-COPIES_OF_THE_WEIGHTS = 5
-"""Weights, gradient, AdamW's two moments, the best epoch's weights."""
+COPIES_OF_THE_WEIGHTS = 4
+"""Weights, AdamW's two moments, the best epoch's weights."""
+GROUP_NUMBERS = 1 << 23
+"""Weights of a group of heads on a CPU."""
 
 
 def train_grid(
@@ -53,10 +60,18 @@ def train_grid(
     config = resolved(config, first.longest, first.multilabel, first.channels)
     if config.precision == "auto":
         config = replace(config, precision=fast_precision(device), settled=(*config.settled, "precision"))
-    grid = _Grid(list(train.values()), list(val.values()) if val else None, config, torch.device(device))
-    while not grid.is_over:
-        grid.run_epoch()
-    return dict(zip(train, grid.trained(), strict=True))
+    keys = list(train)
+    done: dict[FeatureKey, TrainedHead] = {}
+    fresh = _fresh_head(first, config)
+    many = max(1, GROUP_NUMBERS // fresh.classifier.weight.numel()) if device == "cpu" else len(keys)
+    for at in range(0, len(keys), many):
+        group = keys[at : at + many]
+        chosen_by = [val[key] for key in group] if val else None
+        grid = _Grid([train[key] for key in group], chosen_by, config, torch.device(device), fresh)
+        while not grid.is_over:
+            grid.run_epoch()
+        done |= dict(zip(group, grid.trained(), strict=True))
+    return done
 
 
 def heads_at_once(data: LabelledFeatures, config: FitConfig, device: str) -> int:
@@ -79,28 +94,27 @@ class _Grid:
         val: Sequence[LabelledFeatures] | None,
         config: FitConfig,
         device: torch.device,
+        fresh: LinearHead,
     ) -> None:
         self._config, self._data, self._device = config, train[0], device
-        self._heads = _fresh_heads(train, config, device)
-        self._gather = Gatherer([each.ragged for each in train], device, reuse=True)
-        self._gather_val = Gatherer([each.ragged for each in val], device, reuse=True) if val else None
+        self._heads = [_own_head(fresh, data, config, device) for data in train]
+        self._gather = _gatherer(train, device)
+        self._gather_val = _gatherer(val, device) if val else None
         self._val = val[0] if val else None
         self._targets_NK = torch.from_numpy(self._data.targets_NK).to(device)
-        self._loss = torch.vmap(_loss_of(config, self._targets_NK), in_dims=(0, None))
-        self._weight_HKD = torch.stack([head.classifier.weight.detach() for head in self._heads]).requires_grad_()
-        self._bias_HK = torch.stack([head.classifier.bias.detach() for head in self._heads]).requires_grad_()
-        self._grad_HKD = self._weight_HKD.grad = torch.zeros_like(self._weight_HKD)
-        self._used = 0
+        self._loss = _loss_of(config, self._targets_NK)
+        self._weight_FHKC = torch.stack([head.classifier.weight.detach() for head in self._heads], dim=1)
+        self._bias_HK = torch.stack([head.classifier.bias.detach() for head in self._heads])
+        self._learner = LaggingAdamW(self._weight_FHKC, config.weight_decay)
+        self._bias_moments = torch.zeros_like(self._bias_HK), torch.zeros_like(self._bias_HK)
+        self._steps = torch.zeros((), device=device)
         self._changes = [head.standardize for head in self._heads] if config.standardize else None
-        self._optimizer = torch.optim.AdamW(
-            [self._weight_HKD, self._bias_HK], lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
         lengths_N = np.minimum(self._data.ragged.lengths_N, config.max_length or 1)
         self._order = Order(lengths_N, config.batch_size, config.seed)
         self._dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
         self._best_H = np.full(len(train), -np.inf)
         self._best_epoch_H = np.zeros(len(train), dtype=int)
-        self._best = (self._weight_HKD.detach(), self._bias_HK.detach())
+        self._best = (self._weight_FHKC, self._bias_HK)
         if val:
             self._best = (self._best[0].clone(), self._best[1].clone())
         self._history: list[tuple[np.ndarray, np.ndarray | None]] = []
@@ -121,21 +135,19 @@ class _Grid:
         warmup = warmup_length(config.warmup_epochs, config.epochs, steps)
         losses = []
         for step, [videos] in enumerate(self._order):
-            for group in self._optimizer.param_groups:
-                group["lr"] = config.lr * lr_factor(epoch * steps + step, warmup, config.epochs * steps)
+            lr = config.lr * lr_factor(epoch * steps + step, warmup, config.epochs * steps)
             features, mask_BF = self._gather.batch(videos, config.max_length, self._changes)
             batch = Batch(features, mask_BF, self._targets_NK[torch.from_numpy(videos)])
-            losses.append(self._update(mixup(batch, config.mixup, mixing)))
+            losses.append(self._update(mixup(batch, config.mixup, mixing), lr))
+        self._learner.bring_up()
         values_H = None
         if self._gather_val is not None and self._val is not None:
             values_H = self._validated(self._gather_val, self._val)
             better = (values_H > self._best_H) & ~self._stopped(epoch)
             self._best_H[better], self._best_epoch_H[better] = values_H[better], epoch + 1
             chosen = torch.from_numpy(np.flatnonzero(better)).to(self._device)
-            self._best[0][chosen], self._best[1][chosen] = (
-                self._weight_HKD.detach()[chosen],
-                self._bias_HK.detach()[chosen],
-            )
+            self._best[0][:, chosen] = self._weight_FHKC[:, chosen]
+            self._best[1][chosen] = self._bias_HK[chosen]
         else:
             self._best_epoch_H[:] = epoch + 1
         self._history.append((torch.stack(losses).mean(dim=0).cpu().numpy(), values_H))
@@ -145,39 +157,36 @@ class _Grid:
         patience = self._config.patience
         return np.zeros(len(self._best_H), bool) if patience is None else epoch - self._best_epoch_H >= patience
 
-    def _update(self, batch: Batch) -> Float[Tensor, " heads"]:
+    def _update(self, batch: Batch, lr: float) -> Float[Tensor, " heads"]:
         """One step of all heads; each one's loss."""
-        x_HBD = batch.features_BFC.flatten(2).to(self._dtype)
-        used = x_HBD.shape[2]
-        logits_HBK = self._logits(x_HBD).requires_grad_()
+        x_FHBC = batch.features_BFC.permute(2, 0, 1, 3).to(self._dtype)
+        self._learner.bring_up(len(x_FHBC))
+        logits_HBK = self._logits(x_FHBC).requires_grad_()
         losses_H = self._loss(logits_HBK, batch.targets_BK)
         [grad_HBK] = torch.autograd.grad(losses_H.sum(), logits_HBK)
-        if self._dtype == torch.float32:  # written where it belongs: four times as fast as a copy of it
-            self._grad_HKD[:, :, :used].baddbmm_(grad_HBK.mT, x_HBD, beta=0)
-        else:
-            self._grad_HKD[:, :, :used] = torch.bmm(grad_HBK.mT.to(self._dtype), x_HBD)
-        self._bias_HK.grad = grad_HBK.sum(dim=1)
-        self._grad_HKD[:, :, used : self._used].zero_()  # what the batch before has left
-        self._used = used
-        self._optimizer.step()
+        self._learner.learn(grad_HBK.mT, x_FHBC)
+        self._learner.step(lr)
+        first, second = self._bias_moments
+        step = AdamWStep(lr, self._config.weight_decay)
+        step.move([self._bias_HK], [grad_HBK.sum(dim=1)], [first], [second], [self._steps])
         return losses_H.detach()
 
     @torch.no_grad()
-    def _logits(self, x_HBD: Float[Tensor, "heads batch inputs"]) -> Float[Tensor, "heads batch classes"]:
-        weight_HKD = self._weight_HKD[:, :, : x_HBD.shape[2]].to(self._dtype)
-        return torch.bmm(weight_HKD, x_HBD.mT).mT.float() + self._bias_HK[:, None]
+    def _logits(self, x_FHBC: Float[Tensor, "frames heads batch channels"]) -> Float[Tensor, "heads batch classes"]:
+        frames, heads = x_FHBC.shape[:2]
+        weight = self._weight_FHKC[:frames].to(x_FHBC.dtype).flatten(0, 1)
+        product_HKB = torch.bmm(weight, x_FHBC.flatten(0, 1).mT).unflatten(0, (frames, heads)).sum(dim=0)
+        return product_HKB.mT.float() + self._bias_HK[:, None]
 
     @torch.no_grad()
     def _validated(self, gather: Gatherer, val: LabelledFeatures) -> Float64[np.ndarray, " heads"]:
         """Each head's metric that chooses the epoch; in float32, as :func:`score` has it."""
         logits_HNK = torch.zeros(len(self._heads), len(val), len(val.classes))
         by_length = np.argsort(val.ragged.lengths_N, kind="stable")
-        dtype, self._dtype = self._dtype, torch.float32
         for at in range(0, len(val), 64):
             videos = by_length[at : at + 64]
             features, _ = gather.batch(videos, self._config.max_length, self._changes)
-            logits_HNK[:, torch.from_numpy(videos)] = self._logits(features.flatten(2)).cpu()
-        self._dtype = dtype
+            logits_HNK[:, torch.from_numpy(videos)] = self._logits(features.permute(2, 0, 1, 3)).cpu()
         truth_NK = multi_hot(val.labels, val.classes)
         if not val.multilabel:
             best_HN = logits_HNK.argmax(dim=2).numpy()
@@ -190,7 +199,7 @@ class _Grid:
         done = []
         for number, head in enumerate(self._heads):
             with torch.no_grad():
-                head.classifier.weight.copy_(self._best[0][number])
+                head.classifier.weight.copy_(self._best[0][:, number])
                 head.classifier.bias.copy_(self._best[1][number])
             best_epoch = int(self._best_epoch_H[number])
             done.append(TrainedHead(head.cpu().eval(), self._config, best_epoch, tuple(self._records(number))))
@@ -205,18 +214,25 @@ class _Grid:
         ]
 
 
-def _fresh_heads(train: Sequence[LabelledFeatures], config: FitConfig, device: torch.device) -> list[LinearHead]:
-    """A head for each of the features, all with the same first weights, as one seed gives them."""
-    heads = []
-    for data in train:
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            head = build_head(config.head_config(data.channels, len(data.classes), config.max_length or 1))
-        assert isinstance(head, LinearHead)
-        if head.standardize is not None:
-            head.standardize.measure(data.ragged, config.max_length)
-        heads.append(head.to(device))
-    return heads
+def _gatherer(parts: Sequence[LabelledFeatures], device: torch.device) -> Gatherer:
+    return Gatherer([each.ragged for each in parts], device, reuse=True, frames_first=True)
+
+
+def _fresh_head(data: LabelledFeatures, config: FitConfig) -> LinearHead:
+    """A head with the first weights that the seed gives to all of them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        head = build_head(config.head_config(data.channels, len(data.classes), config.max_length or 1))
+    assert isinstance(head, LinearHead)
+    return head
+
+
+def _own_head(fresh: LinearHead, data: LabelledFeatures, config: FitConfig, device: torch.device) -> LinearHead:
+    """A copy of it that knows how these features are standardised."""
+    head = copy.deepcopy(fresh)
+    if head.standardize is not None:
+        head.standardize.measure(data.ragged, config.max_length)
+    return head.to(device)
 
 
 def _loss_of(config: FitConfig, targets_NK: Float[Tensor, "videos classes"]) -> Loss:

@@ -1,4 +1,7 @@
-"""The losses a head can be trained with, all on logits and targets that MixUp may have made fractional."""
+"""The losses a head can be trained with, all on logits and targets that MixUp may have made fractional.
+
+Logits of several heads on the same videos may be given at once; there is a loss for each then.
+"""
 
 # ruff: noqa: N803, N806 - letters in names say the axes
 
@@ -19,37 +22,45 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def focal_loss(
-    logits_BK: Float[Tensor, "batch classes"],
+    logits_BK: Float[Tensor, "*heads batch classes"],
     targets_BK: Float[Tensor, "batch classes"],
     alpha: float = 0.25,
     gamma: float = 2.0,
     weights_K: Float[Tensor, " classes"] | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "*heads"]:
     """Mean of ``alpha (1 - p)^gamma BCE``, p = exp(-BCE) being the probability given to the truth.
 
     As in the published code ``alpha`` scales every term; it does not weigh positives against negatives.
     """
-    bce_BK = functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, reduction="none")
+    bce_BK = _bce(logits_BK, targets_BK)
     terms_BK = alpha * (1 - torch.exp(-bce_BK)) ** gamma * bce_BK
-    return (terms_BK if weights_K is None else terms_BK * weights_K).mean()
+    return (terms_BK if weights_K is None else terms_BK * weights_K).mean(dim=(-2, -1))
 
 
 def bce_loss(
-    logits_BK: Float[Tensor, "batch classes"],
+    logits_BK: Float[Tensor, "*heads batch classes"],
     targets_BK: Float[Tensor, "batch classes"],
     weights_K: Float[Tensor, " classes"] | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "*heads"]:
     """Binary cross-entropy of sigmoids, mean over videos and classes."""
-    return functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, weight=weights_K)
+    terms_BK = _bce(logits_BK, targets_BK)
+    return (terms_BK if weights_K is None else terms_BK * weights_K).mean(dim=(-2, -1))
 
 
 def cross_entropy_loss(
-    logits_BK: Float[Tensor, "batch classes"],
+    logits_BK: Float[Tensor, "*heads batch classes"],
     targets_BK: Float[Tensor, "batch classes"],
     weights_K: Float[Tensor, " classes"] | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "*heads"]:
     """Cross-entropy of softmax against one label (or a mixture of labels), mean over videos."""
-    return functional.cross_entropy(logits_BK, targets_BK, weight=weights_K)
+    terms_BK = -targets_BK * logits_BK.log_softmax(dim=-1)
+    return (terms_BK if weights_K is None else terms_BK * weights_K).sum(dim=-1).mean(dim=-1)
+
+
+def _bce(
+    logits_BK: Float[Tensor, "*heads batch classes"], targets_BK: Float[Tensor, "batch classes"]
+) -> Float[Tensor, "*heads batch classes"]:
+    return functional.binary_cross_entropy_with_logits(logits_BK, targets_BK.expand_as(logits_BK), reduction="none")
 
 
 def build_loss(

@@ -157,7 +157,7 @@ class LinearHead(Head):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
-        self.classifier = FrameLinear(config.max_length * config.channels, config.classes)
+        self.classifier = FrameLinear(config.max_length, config.channels, config.classes)
 
     def logits(
         self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
@@ -172,7 +172,7 @@ class MLPHead(Head):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
         self.project = _projection(config)
-        self.hidden = FrameLinear(config.max_length * config.inner, config.hidden)
+        self.hidden = FrameLinear(config.max_length, config.inner, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden, config.classes)
 

@@ -12,7 +12,7 @@ from torch import Tensor, distributed
 
 from actiondiff.heads.batch import Batch
 from actiondiff.heads.data import LabelledFeatures
-from actiondiff.heads.frame_linear import FrameLinear
+from actiondiff.heads.frame_adamw import FrameAdamW
 from actiondiff.heads.losses import Loss, build_loss, class_weights, probabilities
 from actiondiff.heads.metrics import Predictions, measure
 from actiondiff.heads.mixup import epoch_draws, mixup
@@ -86,7 +86,7 @@ class HeadModule(pl.LightningModule):
         self._loss = self._build_loss()
 
     def _placed(self, data: LabelledFeatures) -> tuple[Gatherer, Tensor]:
-        return Gatherer(data.ragged, self.trainer.strategy.root_device), self._on_device(data.targets_NK)
+        return Gatherer(data.ragged, self.trainer.strategy.root_device, reuse=True), self._on_device(data.targets_NK)
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.trainer.strategy.root_device)
@@ -99,9 +99,8 @@ class HeadModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, all of an update in one pass over the weights; the schedule is set at every step."""
-        optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
-        )
+        alone = self.trainer.world_size == 1
+        optimizer = FrameAdamW(self.head, self.config.lr, self.config.weight_decay, lagging=alone)
         if self._state is not None:
             optimizer.load_state_dict(self._state.optimizer_state(optimizer))
             self._state = None
@@ -115,13 +114,8 @@ class HeadModule(pl.LightningModule):
         """Begin the epoch's random numbers; the head's dropout draws from torch's own."""
         self._mixing, seed = epoch_draws(self.config.seed, self.epoch)
         torch.manual_seed(seed + self.global_rank)
-        self._layers = [layer for layer in self.head.modules() if isinstance(layer, FrameLinear)]
         self._optimizer = self.trainer.optimizers[0]
-        self._plain = [
-            parameter
-            for parameter in self.head.parameters()
-            if not any(parameter is layer.weight for layer in self._layers)
-        ]
+        self._learned = list(self.head.parameters())
 
     def training_step(self, batches: list[np.ndarray], batch_index: int) -> None:
         """One update for each of these batches."""
@@ -136,10 +130,8 @@ class HeadModule(pl.LightningModule):
             group["lr"] = self.config.lr * self._lr_factor()
         self.manual_backward(loss if weight == 1 else weight * loss)
         self._optimizer.step()
-        for parameter in self._plain:
+        for parameter in self._learned:
             parameter.grad = None
-        for layer in self._layers:
-            layer.forget_gradient()
         self._losses.append(weight * loss.detach())
 
     def _batch(self, videos: np.ndarray) -> Batch:
@@ -163,6 +155,8 @@ class HeadModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch's record; without a validation part the last epoch is the best."""
+        assert isinstance(self._optimizer, FrameAdamW)
+        self._optimizer.bring_up()
         losses = self._summed(torch.stack(self._losses)) / self.trainer.world_size
         record: dict[str, Any] = {"epoch": self.epoch + 1, "loss": float(losses.mean())}
         self._losses.clear()
@@ -227,10 +221,13 @@ class HeadModule(pl.LightningModule):
 
     def release(self, trainer: pl.Trainer) -> None:
         """Let go of what takes memory: trainer and module hold each other, so it would stay until Python looks."""
+        for optimizer in trainer.strategy.optimizers:
+            assert isinstance(optimizer, FrameAdamW)
+            optimizer.detach()
         trainer.strategy.optimizers = []
         self.head.zero_grad(set_to_none=True)
         self.best_weights = {}
-        for name in ("_optimizer", "_gather", "_gather_val", "_targets_NK", "_plain", "_layers", "_loss"):
+        for name in ("_optimizer", "_gather", "_gather_val", "_targets_NK", "_learned", "_loss"):
             self.__dict__.pop(name, None)
         del self.head, self._train, self._val
 

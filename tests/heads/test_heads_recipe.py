@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from actiondiff import InputError
 from actiondiff.heads.batch import collate
+from actiondiff.heads.frame_adamw import FrameAdamW
 from actiondiff.heads.losses import build_loss, class_weights, probabilities, smooth
 from actiondiff.heads.mixup import blend, mixup
 from actiondiff.heads.presets import PRESETS, FitConfig, configure, resolved
@@ -171,13 +172,13 @@ def test_presets_are_the_papers(name: str) -> None:
 def test_the_learning_rate_of_a_whole_fit_is_its_formula(drawn, quick: FitConfig, monkeypatch) -> None:
     """Up in a straight line over the first 2 of 5 epochs, then half a cosine to 0; as the optimiser saw it."""
     seen: list[float] = []
-    real = torch.optim.AdamW.step
+    real = FrameAdamW.step
 
     def step(self, *rest):
         seen.append(self.param_groups[0]["lr"])
         return real(self, *rest)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(FrameAdamW, "step", step)
     train_head(drawn(40), None, replace(quick, epochs=5, warmup_epochs=2, lr=0.1, batch_size=10))
     up = [0.1 * step / 8 for step in range(8)]
     down = [0.05 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]

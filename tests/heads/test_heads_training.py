@@ -1,4 +1,4 @@
-"""The trainer: order, resuming, stopping early, several processes, class weights and the gradient of long inputs."""
+"""The trainer: order, resuming, stopping early, several processes and class weights."""
 
 import os
 import subprocess
@@ -13,12 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from torch.nn import functional
 
 from actiondiff import InputError
 from actiondiff.heads.batch import Order
 from actiondiff.heads.data import LabelledFeatures
-from actiondiff.heads.frame_linear import FrameLinear
 from actiondiff.heads.metrics import measure
 from actiondiff.heads.models import HEADS
 from actiondiff.heads.presets import FitConfig
@@ -74,28 +72,6 @@ def test_few_videos_are_in_random_order_because_lengths_may_go_with_labels() -> 
     lengths = np.arange(1, 97)
     batches = [batch for step in Order(lengths, 16, 0) for batch in step]
     assert min(np.ptp(lengths[batch]) for batch in batches) > 48
-
-
-@given(frames=st.integers(1, 6), batch=st.integers(1, 4), seed=st.integers(0, 99), second=st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
-def test_the_linear_map_of_frames_is_that_of_zero_filled_ones(frames: int, batch: int, seed: int, second: int) -> None:
-    torch.manual_seed(seed)
-    layer, plain = FrameLinear(6 * 3, 5), torch.nn.Linear(6 * 3, 5)
-    plain.load_state_dict(layer.state_dict())
-    for turn, length in enumerate((frames, second, frames, second)):
-        if turn == 2:  # gradients add up over two passes, then both begin anew
-            layer.forget_gradient()
-            plain.zero_grad()
-        x = torch.randn(batch, length, 3, requires_grad=True)
-        y = x.detach().clone().requires_grad_()
-        target = torch.randn(batch, 5)
-        functional.mse_loss(layer(x), target).backward()
-        functional.mse_loss(plain(functional.pad(y, (0, 0, 0, 6 - length)).flatten(1)), target).backward()
-        torch.testing.assert_close(x.grad, y.grad)
-        torch.testing.assert_close(layer.weight.grad, plain.weight.grad)
-        torch.testing.assert_close(layer.bias.grad, plain.bias.grad)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), plain(functional.pad(x, (0, 0, 0, 6 - length)).flatten(1)))
 
 
 class Killed(Exception):
