@@ -50,7 +50,7 @@ class Size:
     linear_epochs: int = 4
     transformer_videos: int = 256
     transformer_epochs: int = 1
-    transformer_layers: int = 3
+    transformer_layers: int = 6
     grid_heads: int = 91
     grid_videos: int = 256
     grid_epochs: int = 2

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from actiondiff import InputError
+from actiondiff.heads.attention import Packing, attend, encode, encode_first
 from actiondiff.heads.frame_linear import FrameLinear
 from actiondiff.heads.ragged import Ragged
 
@@ -186,7 +187,8 @@ class MLPHead(Head):
 class TransformerHead(Head):
     """The paper's head: a class token reads the frames through a post-norm transformer encoder.
 
-    Only the class token is read out, so the last layer computes no other: the same logits, a layer's worth cheaper.
+    Only the class token is read out, so the last layer computes no other; padding is not computed at all. Logits are
+    those of ``nn.TransformerEncoder``.
     """
 
     def __init__(self, config: HeadConfig) -> None:
@@ -209,27 +211,16 @@ class TransformerHead(Head):
         self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
-        tokens_BTC = torch.cat([self.cls_token.expand(len(x_BFC), -1, -1), self.project(x_BFC)], dim=1)
-        padding_BT = torch.cat([torch.zeros_like(mask_BF[:, :1]), ~mask_BF], dim=1)
-        tokens_BTC = tokens_BTC + self.positions_TC[: tokens_BTC.shape[1]]
+        frames = Packing.of(mask_BF)
+        frames_BFC = frames.unpack(self.project(frames.pack(x_BFC)))
+        tokens_BTC = torch.cat([self.cls_token.expand(len(x_BFC), -1, -1), frames_BFC], dim=1)
+        packing = Packing.of(torch.cat([torch.ones_like(mask_BF[:, :1]), mask_BF], dim=1))
+        tokens_RC = packing.pack(tokens_BTC) + self.positions_TC[packing.where_R % tokens_BTC.shape[1]]
         *layers, last = self.encoder.layers
         for layer in layers:
-            tokens_BTC = layer(tokens_BTC, src_key_padding_mask=padding_BT)
+            tokens_RC = encode(layer, tokens_RC, packing)
         assert self.encoder.norm is not None
-        return self.classifier(self.encoder.norm(_first_token(last, tokens_BTC, padding_BT)))
-
-
-def _first_token(
-    layer: nn.TransformerEncoderLayer,
-    x_BTC: Float[Tensor, "batch tokens width"],
-    padding_BT: Bool[Tensor, "batch tokens"],
-) -> Float[Tensor, "batch width"]:
-    """A post-norm encoder layer's output at the first token."""
-    first_B1C = x_BTC[:, :1]
-    read_B1C, _ = layer.self_attn(first_B1C, x_BTC, x_BTC, key_padding_mask=padding_BT, need_weights=False)
-    first_B1C = layer.norm1(first_B1C + layer.dropout1(read_B1C))
-    wide_B1C = layer.linear2(layer.dropout(torch.relu(layer.linear1(first_B1C))))
-    return layer.norm2(first_B1C + layer.dropout2(wide_B1C))[:, 0]
+        return self.classifier(self.encoder.norm(encode_first(last, tokens_RC, packing)))
 
 
 class AttentiveHead(Head):
@@ -258,10 +249,11 @@ class AttentiveHead(Head):
         self, x_BFC: Float[Tensor, "batch frames channels"], mask_BF: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
-        frames_BFC = self.frame_norm(self.project(x_BFC)) + self.positions_FC[: x_BFC.shape[1]]
+        packing = Packing.of(mask_BF)
+        place_R = packing.where_R % mask_BF.shape[1]
+        frames_RC = self.frame_norm(self.project(packing.pack(x_BFC))) + self.positions_FC[place_R]
         query_B1C = self.query.expand(len(x_BFC), -1, -1)
-        read_B1C, _ = self.attention(query_B1C, frames_BFC, frames_BFC, key_padding_mask=~mask_BF, need_weights=False)
-        pooled_B1C = query_B1C + read_B1C
+        pooled_B1C = query_B1C + attend(self.attention, query_B1C, frames_RC, packing)
         return self.classifier((pooled_B1C + self.feed_forward(self.norm(pooled_B1C)))[:, 0])
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from actiondiff import InputError
 from actiondiff.heads.batch import collate, pad
@@ -60,15 +61,50 @@ def test_positions_are_the_formula() -> None:
     assert sinusoidal_positions(3, 5).shape == (3, 5)
 
 
-def test_only_the_class_token_of_the_last_layer_is_computed_and_nothing_else_differs() -> None:
-    head, (features, mask) = (
-        made("transformer"),
-        pad([np.ones((4, CHANNELS), np.float32), np.ones((2, CHANNELS), np.float32)]),
-    )
-    tokens = torch.cat([head.cls_token.expand(2, -1, -1), features], dim=1) + head.positions_TC[:5]
-    padding = torch.cat([torch.zeros(2, 1, dtype=torch.bool), ~mask], dim=1)
-    whole = head.classifier(head.encoder(tokens, src_key_padding_mask=padding)[:, 0])
-    torch.testing.assert_close(head(features, mask), whole, atol=1e-5, rtol=1e-5)
+def with_gradients(head: nn.Module, logits: torch.Tensor) -> list[torch.Tensor]:
+    """Logits, and the gradient of every weight."""
+    head.zero_grad()
+    (logits * torch.arange(logits.numel()).view_as(logits)).sum().backward()
+    return [logits.detach(), *(weight.grad.clone() for weight in head.parameters() if weight.grad is not None)]
+
+
+lengths_of_a_batch = st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=4)
+
+
+@given(lengths=lengths_of_a_batch, width=st.sampled_from([None, 6]), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_the_transformer_is_pytorchs_own_without_the_padding(lengths: list[int], width: int | None, seed: int) -> None:
+    head = made("transformer", seed, dropout=0.0, width=width).train()
+    features, mask = pad([np.random.default_rng(seed).normal(size=(n, CHANNELS)).astype(np.float32) for n in lengths])
+    tokens = torch.cat([head.cls_token.expand(len(lengths), -1, -1), head.project(features)], dim=1)
+    padding = torch.cat([torch.zeros(len(lengths), 1, dtype=torch.bool), ~mask], dim=1)
+    read = head.encoder(tokens + head.positions_TC[: tokens.shape[1]], src_key_padding_mask=padding)[:, 0]
+    theirs = with_gradients(head, head.classifier(read))
+    for value, reference in zip(with_gradients(head, head(features, mask)), theirs, strict=True):
+        torch.testing.assert_close(value, reference, atol=2e-4, rtol=1e-4)
+
+
+@given(lengths=lengths_of_a_batch, width=st.sampled_from([None, 6]), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_the_attentive_head_is_pytorchs_attention_without_the_padding(
+    lengths: list[int], width: int | None, seed: int
+) -> None:
+    head = made("attentive", seed, dropout=0.0, width=width).train()
+    features, mask = pad([np.random.default_rng(seed).normal(size=(n, CHANNELS)).astype(np.float32) for n in lengths])
+    frames = head.frame_norm(head.project(features)) + head.positions_FC[: features.shape[1]]
+    query = head.query.expand(len(lengths), -1, -1)
+    pooled = query + head.attention(query, frames, frames, key_padding_mask=~mask, need_weights=False)[0]
+    theirs = with_gradients(head, head.classifier((pooled + head.feed_forward(head.norm(pooled)))[:, 0]))
+    for value, reference in zip(with_gradients(head, head(features, mask)), theirs, strict=True):
+        torch.testing.assert_close(value, reference, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "attentive"])
+def test_dropout_drops_while_training_only(kind: str) -> None:
+    head, batch = made(kind, dropout=0.5), pad([np.ones((4, CHANNELS), np.float32)])
+    assert torch.equal(head(*batch), head(*batch))
+    head.train()
+    assert not torch.equal(head(*batch), head(*batch))
 
 
 def test_the_attentive_head_is_one_query_that_reads_the_frames() -> None:
