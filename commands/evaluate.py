@@ -52,14 +52,16 @@ def evaluate(
       actiondiff evaluate runs/transformer --manifest street.csv --store street.zarr
       actiondiff evaluate runs/transformer --compare runs/linear --out evaluation
     """
-    from actiondiff.heads import Run
-    from actiondiff.heads import evaluate as run_evaluate
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
+    store, clips = FeatureStore(store_path), Manifest.read(manifest_path, check_files=False)
+
+    from actiondiff.heads import Run  # after what is wrong at once: this takes seconds
+    from actiondiff.heads import evaluate as run_evaluate
+
     run, against = Run.load(run_path), {str(path): Run.load(path) for path in others}
-    clips = Manifest.read(manifest_path, check_files=False)
-    result = run_evaluate(run, FeatureStore(store_path), clips, test, against=against, **settings)
+    result = run_evaluate(run, store, clips, test, against=against, **settings)
     out = settings["out"]
     written = f"\n-> {out}" if out else ""
     finish({**result.to_dict(), "out": str(out) if out else None}, f"{result.text()}{written}")
@@ -100,9 +102,6 @@ def predict(
     """
     import tempfile
 
-    from actiondiff.extract import extract as run_extract
-    from actiondiff.extract import load_recipe
-    from actiondiff.heads import Run, TimelineSettings
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
@@ -110,11 +109,16 @@ def predict(
         raise click.UsageError("BORIS takes bouts: give --timeline with --format boris.")
     if timeline and (folders := [str(clip) for clip in clips if clip.is_dir()]):
         raise click.UsageError(f"A timeline needs a video with a clock; these are folders: {', '.join(folders)}.")
+    listed = Manifest.of_clips(clips)
+
+    from actiondiff.extract import extract as run_extract  # after what is wrong at once: this takes seconds
+    from actiondiff.extract import load_recipe
+    from actiondiff.heads import Run, TimelineSettings
+
     run, chosen = Run.load(run_path), TimelineSettings(**settings)
     backbone = load_recipe(
         run.config.recipe, weights=weights, text_weights=text_weights, offline=offline, device=device
     )
-    listed = Manifest.of_clips(clips)
     with tempfile.TemporaryDirectory() as folder:
         store_path = Path(folder) / "features.zarr"
         report = run_extract(listed, store_path, backbone, [run.config.key], progress=True)

@@ -62,16 +62,19 @@ def fit(
       actiondiff fit --head linear --train domain=lawn --test domain=lawn,split=test --test domain=street
       actiondiff fit --head transformer --preset animal-kingdom --lr 1e-4 --resume
     """
-    from actiondiff.heads import Placement, configure
-    from actiondiff.heads import fit as run_fit
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
+
+    features, clips = FeatureStore(store_path), Manifest.read(manifest_path, check_files=False)
+
+    from actiondiff.heads import Placement, configure  # after what is wrong at once: this takes seconds
+    from actiondiff.heads import fit as run_fit
 
     choices = ("layer", "timestep", "train", "val", "tests", "allow_unseen", "resume")
     chosen = {name: settings.pop(name) for name in choices}
     result = run_fit(
-        FeatureStore(store_path),
-        Manifest.read(manifest_path, check_files=False),
+        features,
+        clips,
         configure(head, preset, **settings),
         out=out or free_folder(Path("runs") / head),
         placement=Placement(device, devices, strategy),

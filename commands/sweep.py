@@ -64,13 +64,15 @@ def sweep(
     Example:
       actiondiff sweep --layer 1-13 --t all --head linear --train domain=lawn --test domain=street --seeds 3
     """
-    from actiondiff.extract import parse_numbers
-    from actiondiff.heads import configure
-    from actiondiff.heads import sweep as run_sweep
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
 
-    store = FeatureStore(store_path)
+    store, clips = FeatureStore(store_path), Manifest.read(manifest_path, check_files=False)
+
+    from actiondiff.extract import parse_numbers  # after what is wrong at once: this takes seconds
+    from actiondiff.heads import configure
+    from actiondiff.heads import sweep as run_sweep
+
     there = store.keys()
     top = max((max(key.layer, key.timestep) for key in there), default=0)
     rule = f"The store has {'; '.join(map(str, there[:3]))}{' ...' if len(there) > 3 else ''}."
@@ -81,7 +83,7 @@ def sweep(
     chosen = HEADS if "all" in heads else heads or ("linear",)
     result = run_sweep(
         store,
-        Manifest.read(manifest_path, check_files=False),
+        clips,
         [configure(head, preset, **settings) for head in dict.fromkeys(chosen)],
         **chosen_keys,
         seeds=seeds,

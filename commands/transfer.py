@@ -60,19 +60,20 @@ def transfer(
       actiondiff transfer --by domain --head all --store features.zarr --store frame-diff.zarr
       actiondiff transfer --by domain --head transformer --preset animal-kingdom --seeds 5
     """
-    from actiondiff.heads import configure
-    from actiondiff.heads import transfer as run_transfer
     from actiondiff.manifests import Manifest
     from actiondiff.store import FeatureStore
+
+    stores, clips = [FeatureStore(path) for path in store_paths], Manifest.read(manifest_path, check_files=False)
+
+    from actiondiff.heads import configure  # after what is wrong at once: this takes seconds
+    from actiondiff.heads import transfer as run_transfer
 
     chosen = HEADS if "all" in heads else heads or ("transformer",)
     choices = {name: settings.pop(name) for name in ("seeds", "folds", "allow_unseen", "device")}
     configs = [configure(head, preset, **settings) for head in chosen]
-    stores = [FeatureStore(path) for path in store_paths]
     sources = {store.name: store for store in stores}
     if len(sources) < len(stores):
         sources = {f"{store.name} {store.path}": store for store in stores}
-    clips = Manifest.read(manifest_path, check_files=False)
     folder = out or free_folder(Path("transfer"))
     result = run_transfer(
         sources,

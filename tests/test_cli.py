@@ -55,6 +55,31 @@ def test_help_answers_without_loading_heavy_libraries():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit"],
+        ["sweep"],
+        ["transfer", "--by", "domain"],
+        ["evaluate", "runs/none"],
+        ["predict", "runs/none", "nowhere.mp4"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_missing_store_or_clip_is_told_before_anything_heavy_is_loaded(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        f"import sys; sys.argv = ['actiondiff', *{arguments!r}]\n"
+        "from actiondiff.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(sorted({'torch', 'pytorch_lightning', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (told.returncode, told.stdout.strip()) == (2, "[]"), told.stderr
+    assert "There is no" in told.stderr or "nothing at" in told.stderr
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A project folder with drawn clips of two domains."""
