@@ -19,13 +19,13 @@ from actiondiff.commands.options import (
 
 
 @click.command()
-@click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run_path", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="RUN")
 @click.option("--test", help="WHERE of the rows.  [default: split=test if there are any, else all]")
 @click.option(
     "--compare",
     "others",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="RUN",
     help="Test RUN against another on the same videos; may be given several times.",
 )
@@ -68,7 +68,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run_path", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run_path", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="RUN")
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIP...")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV of scores; with --timeline a folder [timeline].")
 @click.option("--timeline", is_flag=True, help="Scores over time and bouts, instead of one label a clip.")

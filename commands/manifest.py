@@ -85,7 +85,7 @@ def manifest_check(manifest_path: Path) -> None:
     from actiondiff.extract import check_clips
     from actiondiff.manifests import Manifest
 
-    checks = list(check_clips(Manifest.read(manifest_path), progress=True))
+    checks = list(check_clips(Manifest.read(manifest_path, check_files=False), progress=True))
     faulty = [check for check in checks if check.fault]
     sizes = sorted({"{}x{}".format(*check.size_hw) for check in checks if not check.fault})
     frames = sum(check.frames for check in checks)

@@ -1,13 +1,12 @@
 """Which videos train, which choose the epoch, which test; leaks between them are refused."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from actiondiff import InputError
 from actiondiff.heads.data import first_few
 from actiondiff.heads.presets import FitConfig
-from actiondiff.manifests import Manifest, Video, grouped_holdout
+from actiondiff.manifests import Manifest, Video, grouped_holdout, misspelt_splits
 
 MIN_VIDEOS_TO_SET_ASIDE = 10
 """Where there is no test part: the validation part then gives the only number, of the epoch it chose."""
@@ -15,13 +14,6 @@ MIN_VIDEOS_TO_SET_ASIDE = 10
 MIN_VIDEOS_BESIDE_A_TEST = 100
 """Where there is a test part: of few training videos, choosing an epoch wins less than a fifth of them would teach
 (measured: see the room's README)."""
-
-SPELLINGS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
-"""What people write for the three splits, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +134,7 @@ def check_splits(manifest: Manifest) -> None:
     Raises:
         InputError: naming them and how to spell them.
     """
-    meant = {video.split: SPELLINGS.get(video.split.strip().lower(), "") for video in manifest}
-    if wrong := {split: right for split, right in sorted(meant.items()) if right and right != split}:
-        counts = Counter(video.split for video in manifest)
-        told = ", ".join(f"{split!r} ({counts[split]} rows) for {right}" for split, right in wrong.items())
+    if told := misspelt_splits(manifest):
         raise InputError(
             f"The split column decides by the words train, val and test; this manifest has {told}. "
             "Correct the column, or say which rows are which with --train, --val and --test."

@@ -25,6 +25,7 @@ from actiondiff.manifests.paper_recipes import (
     paper_recipe_names,
 )
 from actiondiff.manifests.scan import FRAME_SUFFIXES, VIDEO_SUFFIXES, natural_key, scan
+from actiondiff.manifests.splits import misspelt_splits
 from actiondiff.manifests.stats import Stats, manifest_stats
 from actiondiff.manifests.ucf_hmdb import ucf_hmdb
 from actiondiff.manifests.video import Video
@@ -56,6 +57,7 @@ __all__ = [
     "grouped_holdout",
     "manifest_stats",
     "merge_manifests",
+    "misspelt_splits",
     "natural_key",
     "paper_recipe",
     "paper_recipe_names",

@@ -11,6 +11,7 @@ from actiondiff.manifests.faults import shortened
 from actiondiff.manifests.glimpses import Glimpse, glimpses, length_of
 from actiondiff.manifests.manifest import Manifest
 from actiondiff.manifests.near_duplicates import NearDuplicates, near_duplicates
+from actiondiff.manifests.splits import misspelt_splits
 from actiondiff.manifests.video import Video
 
 COLUMNS_SHOWN = 10
@@ -31,6 +32,7 @@ class Stats:
         unlabelled: number of clips without a label.
         leaking: groups that stand in several splits.
         absent: for each split, labels that other splits have and it does not.
+        misspelt: splits that mean train, val or test and are not spelt so; empty if there are none.
         same: files that hold the same bytes, and those that are not there.
         near: clips that show almost the same pictures; None where they were not looked for.
         unreadable: why files could not be looked at, by the id of the first clip of each.
@@ -43,6 +45,7 @@ class Stats:
     unlabelled: int
     leaking: tuple[str, ...]
     absent: dict[str, tuple[str, ...]]
+    misspelt: str
     same: SameBytes
     near: NearDuplicates | None
     unreadable: dict[str, str]
@@ -60,6 +63,8 @@ class Stats:
             for split, labels in self.absent.items()
             if labels
         ]
+        if self.misspelt:
+            found.append(f"splits are spelt train, val and test, and not so: {self.misspelt}.")
         if self.leaking:
             groups = shortened(self.leaking, EXAMPLES_SHOWN)
             found.append(f"{len(self.leaking)} groups stand in several splits: {groups}.")
@@ -80,6 +85,7 @@ class Stats:
             "labels": {label: [_entry(part, n) for part, n in row.items()] for label, row in self.labels.items()},
             "unlabelled": self.unlabelled,
             "labels_absent": {split: list(labels) for split, labels in self.absent.items()},
+            "misspelt_splits": self.misspelt,
             "leaking_groups": list(self.leaking),
             "duplicates": [list(ids) for ids in self.same.sets],
             "duplicates_across_splits": self.same.across,
@@ -174,6 +180,7 @@ def manifest_stats(
         unlabelled=sum(not video.labels for video in manifest),
         leaking=tuple(_leaking(manifest.videos)),
         absent=_absent(manifest.videos),
+        misspelt=misspelt_splits(manifest),
         same=same,
         near=near_duplicates(manifest, looks, same) if near else None,
         unreadable=_unreadable(manifest, looks),

@@ -52,6 +52,16 @@ def test_a_clean_manifest_has_no_warnings(tmp_path: Path) -> None:
     assert manifest_stats(Manifest(rows, tmp_path), near=True).warnings == []
 
 
+def test_splits_that_are_spelt_otherwise_are_warned_of() -> None:
+    splits = ("Train", "Train", "train", "validation", "test", "fold 2", "")
+    stats = manifest_stats(
+        Manifest(tuple(Video(str(n), "x", ("peck",), split=split) for n, split in enumerate(splits)), Path()),
+        compare_files=False,
+    )
+    assert stats.misspelt == "'Train' (2 rows) for train, 'validation' (1 rows) for val"
+    assert any(stats.misspelt in warning for warning in stats.warnings)
+
+
 def test_many_domains_are_summed_in_the_text_only() -> None:
     rows = tuple(
         Video(str(n), "x", ("peck",), split=("train", "test")[n % 2], domain=f"d{n}" if n else "") for n in range(12)
