@@ -164,6 +164,8 @@ class TransferResult:
             if not small
             else [["(none)", "chance", "(any)", *(number(value) for value in self.chance.mean(axis=0))]]
         )
+        if small:
+            lines.append(["(none)", "videos scored", "(any)", *self._videos_scored()])
         return "\n".join([self.caption(), *self.notes, "", *aligned(lines, 3), "", *self._label_lines(small)])
 
     def caption(self) -> str:
@@ -209,6 +211,12 @@ class TransferResult:
             [features, head, name, *(_shown(*cell) for cell in zip(mean[row], spread[row], strict=True))]
             for row, name in enumerate(self.domains)
         ]
+
+    def _videos_scored(self) -> list[str]:
+        """Of each test domain; from the fewest to the most where training domains differ, as by folds they may."""
+        cells = self._cells("videos", *self.pairs[0]).reshape(-1, len(self.domains))
+        fewest, most = cells.min(axis=0).astype(int), cells.max(axis=0).astype(int)
+        return [str(low) if low == high else f"{low}-{high}" for low, high in zip(fewest, most, strict=True)]
 
     def _line_of_means(
         self, features: str, head: str, mean: Matrix, half_width: Matrix | None = None

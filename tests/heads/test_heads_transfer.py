@@ -1,4 +1,5 @@
 import csv
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -55,6 +56,7 @@ def test_heads_sources_and_seeds(bench, quick: FitConfig, tmp_path: Path) -> Non
     table = result.table()
     assert "test lawn" in table
     assert "most frequent label" in table
+    assert re.search(r"videos scored +\(any\) +30 +30\n", table)
     assert (
         "accuracy, mean ± half of the 95 % interval over 2 seeds; 2 folds of videos in each domain, last epoch" in table
     )
