@@ -26,6 +26,7 @@ class FrameAdamW(torch.optim.AdamW):
         super().__init__(head.parameters(), lr=lr, weight_decay=weight_decay, betas=BETAS, eps=EPS, fused=True)
         self._layers = [module for module in head.modules() if isinstance(module, FrameLinear)]
         self._learners: list[LaggingAdamW] = []
+        self._release_layers()
         if lagging:
             self._attach()
 
@@ -65,20 +66,31 @@ class FrameAdamW(torch.optim.AdamW):
             learner.bring_up()
             self.state[layer.weight]["step"].fill_(learner.steps)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Begin a gradient anew."""
+        super().zero_grad(set_to_none)
+        for learner in self._learners:
+            learner.forget()
+
     def detach(self) -> None:
         """Leave the head as any other."""
         self.bring_up()
+        self._release_layers()
+
+    def _release_layers(self) -> None:
         for layer in self._layers:
+            if layer.learner is not None:
+                layer.learner.bring_up()
             layer.learner = None
 
     def state_dict(self) -> dict[str, Any]:
         """As AdamW's on ``nn.Linear`` layers."""
         self.bring_up()
-        whole = super().state_dict()
+        whole, numbers = super().state_dict(), self._numbers()
         whole["state"] = whole["state"] | {
             number: {name: outputs_first(value) if value.dim() == 3 else value for name, value in own.items()}
             for number, own in whole["state"].items()
-            if number in self._numbers()
+            if number in numbers
         }
         return whole
 

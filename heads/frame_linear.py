@@ -5,6 +5,7 @@ Axes: B batch, F frames, C channels, K outputs.
 
 # ruff: noqa: N803, N806 - letters in names say the axes
 
+import copy
 from typing import Any
 
 import torch
@@ -42,21 +43,34 @@ class FrameLinear(nn.Module):
         kind = x_BFC.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BFC.dtype
         x_FBC = x_BFC.to(dtype).transpose(0, 1)
+        if self.learner is not None:
+            self.learner.bring_up(len(x_FBC))
         if self.learner is None or not torch.is_grad_enabled():
             product_KB = _product(x_FBC, self.weight)
         else:
-            self.learner.bring_up(len(x_FBC))
             product_KB = _FirstFrames.apply(x_FBC, self.weight, self.learner)
         return product_KB.T + self.bias
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FrameLinear":
+        """A copy that nothing trains: a learner moves the weight that it was made for."""
+        if self.learner is not None:
+            self.learner.bring_up()
+        made = FrameLinear.__new__(FrameLinear)
+        memo[id(self)] = made
+        made.__dict__ = copy.deepcopy({**self.__dict__, "learner": None}, memo)
+        return made
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        if self.learner is not None:
+            self.learner.bring_up()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}weight"] = outputs_first(self.weight if keep_vars else self.weight.detach())
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        name = f"{prefix}weight"
-        if name in state_dict and state_dict[name].shape == (self.weight.shape[1], self.weight[:, 0].numel()):
-            state_dict[name] = frames_first(state_dict[name], self.weight.shape[2])
+        name, channels = f"{prefix}weight", self.weight.shape[2]
+        given = state_dict.get(name)
+        if given is not None and given.dim() == 2 and given.shape[1] % channels == 0:
+            state_dict[name] = frames_first(given, channels)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -82,6 +96,7 @@ class _FirstFrames(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_FBC: Tensor, weight_FKC: Tensor, learner: LaggingAdamW) -> Tensor:
         ctx.save_for_backward(x_FBC)
+        # Not among the saved tensors: autograd would take what the learner does to other frames for an error.
         ctx.weight_FKC, ctx.learner = weight_FKC.detach(), learner
         return _product(x_FBC, weight_FKC.detach())
 

@@ -1,7 +1,7 @@
 """Linear heads for many layers and timesteps trained at once: their weights are one tensor, a step one multiplication.
 
 On a CPU heads are taken by groups whose weights stay near the processor from step to step: small ones by the dozen, so
-that Python is called once for all; large ones by twos or alone, as their arithmetic is all there is.
+that Python is called once for all; large ones by twos and threes, as their arithmetic is all there is.
 
 Axes: H heads, B batch, F frames, C channels, K classes, N videos.
 """

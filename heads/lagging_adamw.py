@@ -25,7 +25,8 @@ TILE_NUMBERS = 1 << 20
 TILE_NUMBERS_GPU = 1 << 26
 """The same on a GPU, where each piece is a call more and takes memory only."""
 STEPS_AT_A_TIME = 32
-"""Steps made up for at once: 0.9^32 is 0.03, from which float32 takes back what it was multiplied into."""
+"""Steps made up for at once: 0.9^32 is 0.03, from which float32 takes back what it was multiplied into. In the
+beginning they are fewer, half of those done: AdamW's corrections change quickly then, and with them what eps means."""
 FAR = 10_000_000
 """A number of steps after which AdamW corrects no bias."""
 STILL_AFTER = 4 * STEPS_AT_A_TIME
@@ -36,7 +37,8 @@ class LaggingAdamW:
     """AdamW of one weight whose later frames lag behind.
 
     After :meth:`bring_up` of everything, weight and moments are those that ``torch.optim.AdamW`` comes to, but for
-    rounding and for its ``eps`` in the steps made up for, which is that of the first of them.
+    rounding; for ``eps`` in the steps made up for, which is a mean over some of them (it matters where gradients are as
+    small as ``eps``); and for what a millionth of a first moment would have moved.
 
     Args:
         weight_FHKC: the weights, moved in place.
@@ -65,7 +67,7 @@ class LaggingAdamW:
 
     def bring_up(self, frames: int | None = None) -> None:
         """Make up for the steps that the first frames, or all, have sat out."""
-        frames = len(self._weight) if frames is None else frames
+        frames = len(self._weight) if frames is None else min(frames, len(self._weight))
         start = 0
         for end, step in self._spans:
             if start < frames and step < self.steps:
@@ -73,9 +75,15 @@ class LaggingAdamW:
             start = end
         self._reached(frames)
 
-    def learn(self, grad_HKB: Float[Tensor, "heads outputs batch"], x_FHBC: Tensor) -> None:
+    def learn(
+        self, grad_HKB: Float[Tensor, "heads outputs batch"], x_FHBC: Float[Tensor, "used heads batch channels"]
+    ) -> None:
         """Add to the gradient of the coming step; the frames have been brought up, and are not changed until it."""
         self._factors.append((grad_HKB, x_FHBC))
+
+    def forget(self) -> None:
+        """Drop the gradient."""
+        self._factors.clear()
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -91,7 +99,7 @@ class LaggingAdamW:
         self._factors.clear()
         self._reached(frames)
 
-    def _gradient(self, first: int, last: int) -> Tensor:
+    def _gradient(self, first: int, last: int) -> Float[Tensor, "piece heads outputs channels"]:
         made = self._memory[: last - first]
         if len(self._factors) > 1:
             made.zero_()
@@ -118,15 +126,17 @@ class LaggingAdamW:
 
     def _make_up(self, start: int, end: int, since: int) -> None:
         """The steps after ``since``, of which these frames had no gradient."""
-        for done in [*range(since, min(self.steps, since + STILL_AFTER), STEPS_AT_A_TIME), since + STILL_AFTER]:
-            if done >= self.steps:
-                return
-            until = min(done + STEPS_AT_A_TIME, self.steps) if done < since + STILL_AFTER else self.steps
+        done = since
+        while done < self.steps:
+            moves = done < since + STILL_AFTER
+            many = max(1, min(STEPS_AT_A_TIME, done // 2)) if moves else self.steps
+            until = min(done + many, self.steps)
             lrs = np.array(self._lrs[done - self._even_at : until - self._even_at])
-            settings = _steps_as_one(lrs, done, self._weight_decay, moves=done < since + STILL_AFTER)
+            settings = _steps_as_one(lrs, done, self._weight_decay, moves=moves)
             for first in range(start, end, self._tile):
                 last = min(first + self._tile, end)
                 self._move(first, last, self._zeros[: last - first], FAR, settings)
+            done = until
 
     def _move(self, first: int, last: int, gradient: Tensor, steps: int, settings: "AdamWStep") -> None:
         frames = slice(first, last)
@@ -187,8 +197,10 @@ def _steps_as_one(lrs: np.ndarray, done: int, weight_decay: float, moves: bool) 
     """Settings for one step of AdamW, without a gradient and without correction of bias, that does what several do.
 
     At step ``s``, ``j`` steps after the last gradient, AdamW without one moves a weight by
-    ``lr_s sqrt(1 - b2^s) / (1 - b1^s) (b1 / sqrt(b2))^j m / (sqrt(v) + eps')``, after it has decayed; m and v stood
-    there at the last gradient. The sum of these is one multiple of ``m / (sqrt(v) + eps')``.
+    ``lr_s sqrt(1 - b2^s) / (1 - b1^s) (b1 / sqrt(b2))^j m / (sqrt(v) + eps_s)``, after it has decayed; m and v stood
+    there at the last gradient, and ``eps_s = eps sqrt(1 - b2^s) / b2^(j/2)``. But for the differences among ``eps_s``
+    the sum of these is one multiple of ``m / (sqrt(v) + eps')``; with their mean, weighed by the movements, it is to
+    first order in them.
 
     Args:
         lrs: learning rates of the steps.
@@ -201,6 +213,7 @@ def _steps_as_one(lrs: np.ndarray, done: int, weight_decay: float, moves: bool) 
     kept = 1 - lrs * weight_decay
     kept_later = np.append(np.cumprod(kept[:0:-1])[::-1], 1.0)
     each = lrs * np.sqrt(1 - beta2**step) / (1 - beta1**step) * (beta1 / np.sqrt(beta2)) ** idle * kept_later
+    eps = EPS * np.sqrt(1 - beta2**step) / beta2 ** (idle / 2)
     shrinks = beta1**count, beta2**count
     lr = float(each.sum()) * np.sqrt(shrinks[1]) / shrinks[0] if moves else float(lrs.mean())
     return AdamWStep(
@@ -208,5 +221,5 @@ def _steps_as_one(lrs: np.ndarray, done: int, weight_decay: float, moves: bool) 
         weight_decay=(1 - float(kept.prod())) / lr if lr else 0.0,
         beta1=shrinks[0],
         beta2=shrinks[1],
-        eps=EPS * float(np.sqrt((1 - beta2 ** step[0]) * shrinks[1] / beta2)),
+        eps=float((each @ eps / each.sum() if each.any() else eps[0]) * np.sqrt(shrinks[1])),
     )

@@ -53,7 +53,7 @@ def cross_entropy_loss(
     weights_K: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, "*heads"]:
     """Cross-entropy of softmax against one label (or a mixture of labels), mean over videos."""
-    terms_BK = -targets_BK * logits_BK.log_softmax(dim=-1)
+    terms_BK = -targets_BK * logits_BK.float().log_softmax(dim=-1)  # CPU autocast leaves it in bfloat16
     return (terms_BK if weights_K is None else terms_BK * weights_K).sum(dim=-1).mean(dim=-1)
 
 

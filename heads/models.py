@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from actiondiff import InputError
-from actiondiff.heads.attention import Packing, attend, encode, encode_first
+from actiondiff.heads.attention import Packing, attend_by_query, encode, encode_first
 from actiondiff.heads.frame_linear import FrameLinear
 from actiondiff.heads.ragged import Ragged
 
@@ -187,8 +187,8 @@ class MLPHead(Head):
 class TransformerHead(Head):
     """The paper's head: a class token reads the frames through a post-norm transformer encoder.
 
-    Only the class token is read out, so the last layer computes no other; padding is not computed at all. Logits are
-    those of ``nn.TransformerEncoder``.
+    Only the class token is read out, so the last layer computes no other; and of padding only attention is computed.
+    Logits are those of ``nn.TransformerEncoder``.
     """
 
     def __init__(self, config: HeadConfig) -> None:
@@ -212,10 +212,9 @@ class TransformerHead(Head):
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
         frames = Packing.of(mask_BF)
-        frames_BFC = frames.unpack(self.project(frames.pack(x_BFC)))
-        tokens_BTC = torch.cat([self.cls_token.expand(len(x_BFC), -1, -1), frames_BFC], dim=1)
-        packing = Packing.of(torch.cat([torch.ones_like(mask_BF[:, :1]), mask_BF], dim=1))
-        tokens_RC = packing.pack(tokens_BTC) + self.positions_TC[packing.where_R % tokens_BTC.shape[1]]
+        packing = frames.behind_first_tokens()
+        tokens_RC = torch.cat([self.cls_token[0].expand(len(x_BFC), -1), self.project(frames.pack(x_BFC))])
+        tokens_RC = tokens_RC + self.positions_TC[packing.numbers()]
         *layers, last = self.encoder.layers
         for layer in layers:
             tokens_RC = encode(layer, tokens_RC, packing)
@@ -250,11 +249,10 @@ class AttentiveHead(Head):
     ) -> Float[Tensor, "batch classes"]:
         """As :meth:`Head.logits`."""
         packing = Packing.of(mask_BF)
-        place_R = packing.where_R % mask_BF.shape[1]
-        frames_RC = self.frame_norm(self.project(packing.pack(x_BFC))) + self.positions_FC[place_R]
-        query_B1C = self.query.expand(len(x_BFC), -1, -1)
-        pooled_B1C = query_B1C + attend(self.attention, query_B1C, frames_RC, packing)
-        return self.classifier((pooled_B1C + self.feed_forward(self.norm(pooled_B1C)))[:, 0])
+        frames_RC = self.frame_norm(self.project(packing.pack(x_BFC))) + self.positions_FC[packing.numbers()]
+        query_BC = self.query[0].expand(len(x_BFC), -1)
+        pooled_BC = query_BC + attend_by_query(self.attention, query_BC, frames_RC, packing)
+        return self.classifier(pooled_BC + self.feed_forward(self.norm(pooled_BC)))
 
 
 def _projection(config: HeadConfig) -> nn.Module:

@@ -99,8 +99,10 @@ class HeadModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, all of an update in one pass over the weights; the schedule is set at every step."""
-        alone = self.trainer.world_size == 1
-        optimizer = FrameAdamW(self.head, self.config.lr, self.config.weight_decay, lagging=alone)
+        several = (
+            distributed.is_initialized()
+        )  # also by a strategy of several with one process: its hooks want gradients
+        optimizer = FrameAdamW(self.head, self.config.lr, self.config.weight_decay, lagging=not several)
         if self._state is not None:
             optimizer.load_state_dict(self._state.optimizer_state(optimizer))
             self._state = None

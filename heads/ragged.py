@@ -90,7 +90,7 @@ class Ragged(Sequence[np.ndarray]):
 
 
 class Gatherer:
-    """Pads videos side by side on a device: the room's only padding.
+    """Pads videos side by side on a device: the room's only padding of features.
 
     The rows are put on the device once where they fit; else each batch's are taken from where they lie and sent.
 
@@ -130,6 +130,8 @@ class Gatherer:
     ) -> tuple[Float[Tensor, "*sets batch frames channels"], Bool[Tensor, "batch frames"]]:
         """Features of some videos, float32, zeros behind the shorter ones, and the mask that is True on real frames.
 
+        Where a video's last frame is not finite, what is behind it is not a number.
+
         Args:
             indices: which videos.
             max_length: frames beyond this many are dropped.
@@ -156,7 +158,7 @@ class Gatherer:
         memory *= real.float()  # twenty times as fast as masked_fill, five times as fast as index_fill
         return padded_SBFC[0] if self._alone else padded_SBFC, mask
 
-    def _empty(self, batch: int, frames: int) -> Tensor:
+    def _empty(self, batch: int, frames: int) -> Float[Tensor, "_ _ _ channels"]:
         sets, first = len(self._rows), self._frames_first
         shape = (frames, sets, batch, self.channels) if first else (sets, batch, frames, self.channels)
         if not self._reuse:

@@ -48,7 +48,9 @@ class FitState:
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """As ``load_state_dict`` of an optimiser takes it."""
-        return {"state": self.moments, "param_groups": optimizer.state_dict()["param_groups"]}
+        [group] = optimizer.param_groups
+        settings = {name: value for name, value in group.items() if name != "params"}
+        return {"state": self.moments, "param_groups": [{**settings, "params": list(range(len(group["params"])))}]}
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write in one atomic step.

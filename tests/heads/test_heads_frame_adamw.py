@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,15 +30,15 @@ class Both:
         self.ours = FrameAdamW(self.layer, 1e-3, weight_decay, lagging=lagging)
         self.theirs = torch.optim.AdamW(self.plain.parameters(), lr=1e-3, weight_decay=weight_decay)
 
-    def step(self, lr: float, *frames: int) -> None:
-        """One step from a video of each of these lengths, each in a pass of its own."""
+    def step(self, lr: float, *frames: int, scale: float = 1.0) -> None:
+        """One step from a video of each of these lengths, each in a pass of its own; gradients are scaled."""
         for optimizer in (self.ours, self.theirs):
             optimizer.param_groups[0]["lr"] = lr
             optimizer.zero_grad()
         for length in frames:
             x, target = torch.randn(2, length, CHANNELS), torch.randn(2, OUTPUTS)
-            functional.mse_loss(self.layer(x), target).backward()
-            functional.mse_loss(self.plain(filled(x).double()), target.double()).backward()
+            (scale * functional.mse_loss(self.layer(x), target)).backward()
+            (scale * functional.mse_loss(self.plain(filled(x).double()), target.double())).backward()
         self.ours.step()
         self.theirs.step()
 
@@ -82,6 +83,8 @@ def test_weights_are_drawn_kept_and_read_as_those_of_a_plain_linear_map() -> Non
     other = FrameLinear(FRAMES, CHANNELS, OUTPUTS)
     other.load_state_dict(plain.state_dict())
     torch.testing.assert_close(other.weight, layer.weight, atol=0, rtol=0)
+    with pytest.raises(RuntimeError, match=r"\[7, 5, 3\].*\[6, 5, 3\]"):
+        other.load_state_dict(nn.Linear(INPUTS + CHANNELS, OUTPUTS).state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
         other.load_state_dict(nn.Linear(INPUTS + 1, OUTPUTS).state_dict())
 
@@ -122,6 +125,19 @@ def test_frames_may_be_left_behind_for_long(idle: int) -> None:
     both.assert_same()
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e-6, 1e-8])
+def test_gradients_as_small_as_eps_come_close(scale: float) -> None:
+    """What AdamW's eps means changes from step to step; those made up for share a mean of it."""
+    both, rng = Both(7), np.random.default_rng(0)
+    first = both.plain.weight.detach().clone()
+    for _ in range(300):
+        both.step(1e-2, int(min(FRAMES, rng.geometric(0.4))), scale=scale)
+    both.ours.bring_up()
+    moved = (both.plain.weight - first).abs().max()
+    apart = (both.layer.state_dict()["weight"].double() - both.plain.weight).abs().max()
+    assert apart < 1e-3 * moved
+
+
 def test_without_a_gradient_nothing_is_touched_until_it_is_needed() -> None:
     both = Both(2)
     both.step(1e-2, FRAMES)
@@ -134,6 +150,57 @@ def test_without_a_gradient_nothing_is_touched_until_it_is_needed() -> None:
     assert (both.layer.weight[4:] == before[4:]).all()
 
 
+def lagging() -> Both:
+    both = Both(8)
+    both.step(1e-2, FRAMES)
+    both.step(1e-2, 1)
+    return both
+
+
+def test_nobody_sees_a_weight_that_lags() -> None:
+    x = torch.randn(2, FRAMES, CHANNELS)
+    both = lagging()
+    with torch.no_grad():
+        torch.testing.assert_close(both.layer(x).double(), both.plain(filled(x).double()), atol=1e-6, rtol=1e-5)
+    for copied in (lagging().layer.state_dict(), copy.deepcopy(lagging().layer).state_dict()):
+        torch.testing.assert_close(copied["weight"].double(), both.plain.weight, atol=2e-6, rtol=1e-5)
+
+
+def test_a_copy_learns_for_itself() -> None:
+    both = lagging()
+    made = copy.deepcopy(both.layer)
+    made(torch.randn(1, FRAMES, CHANNELS)).sum().backward()
+    assert made.learner is None
+    assert made.weight.grad is not None
+    both.step(1e-2, 3)
+    both.assert_same()
+
+
+def test_the_last_optimiser_has_the_layer() -> None:
+    both = lagging()
+    FrameAdamW(both.layer, 1e-3, 0.1, lagging=False)
+    assert both.layer.learner is None
+    torch.testing.assert_close(both.layer.state_dict()["weight"].double(), both.plain.weight, atol=2e-6, rtol=1e-5)
+
+
+def test_a_gradient_that_is_begun_anew_is_forgotten() -> None:
+    both = lagging()
+    both.layer(torch.randn(1, FRAMES, CHANNELS)).sum().backward()
+    both.ours.zero_grad()
+    both.ours.step()
+    both.assert_same()
+
+
+@pytest.mark.parametrize("frames", [1, FRAMES])
+def test_what_comes_before_the_layer_learns_the_same(frames: int) -> None:
+    both = Both(9)
+    x = torch.randn(3, frames, CHANNELS, requires_grad=True)
+    y = x.detach().double().requires_grad_()
+    both.layer(x).square().sum().backward()
+    both.plain(filled(y)).square().sum().backward()
+    torch.testing.assert_close(x.grad.double(), y.grad, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("lagging", [True, False])
 def test_a_state_goes_on_in_another_optimiser_of_either_kind(lagging: bool) -> None:
     both = Both(5)
@@ -143,7 +210,6 @@ def test_a_state_goes_on_in_another_optimiser_of_either_kind(lagging: bool) -> N
     ours = FrameAdamW(both.layer, 1e-3, 0.1, lagging=lagging)
     ours.load_state_dict(copy.deepcopy(state))
     both.ours = ours
-    both.layer.learner = both.layer.learner if lagging else None
     theirs = torch.optim.AdamW(both.plain.parameters(), lr=1e-3, weight_decay=0.1)
     theirs.load_state_dict(state)  # it is one of a plain linear map's
     both.theirs = theirs

@@ -99,12 +99,30 @@ def test_the_attentive_head_is_pytorchs_attention_without_the_padding(
         torch.testing.assert_close(value, reference, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "attentive"])
-def test_dropout_drops_while_training_only(kind: str) -> None:
-    head, batch = made(kind, dropout=0.5), pad([np.ones((4, CHANNELS), np.float32)])
+DROPOUTS = {
+    "transformer": (
+        "encoder.layers.0.self_attn",
+        "encoder.layers.0.dropout",
+        "encoder.layers.0.dropout1",
+        "encoder.layers.0.dropout2",
+        "encoder.layers.1.self_attn",
+        "encoder.layers.1.dropout",
+        "encoder.layers.1.dropout1",
+        "encoder.layers.1.dropout2",
+    ),
+    "attentive": ("attention", "feed_forward.2"),
+    "mlp": ("dropout",),
+}
+
+
+@pytest.mark.parametrize(("kind", "place"), [(kind, place) for kind, places in DROPOUTS.items() for place in places])
+def test_each_dropout_drops_and_while_training_only(kind: str, place: str) -> None:
+    head, batch = made(kind, dropout=0.0), pad([np.arange(4 * CHANNELS, dtype=np.float32).reshape(4, CHANNELS)])
+    module = head.get_submodule(place)
+    setattr(module, "p" if isinstance(module, nn.Dropout) else "dropout", 0.5)
     assert torch.equal(head(*batch), head(*batch))
     head.train()
-    assert not torch.equal(head(*batch), head(*batch))
+    assert len({tuple(head(*batch)[0].tolist()) for _ in range(8)}) > 1
 
 
 def test_the_attentive_head_is_one_query_that_reads_the_frames() -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from actiondiff import InputError
-from actiondiff.heads import sweeping
+from actiondiff.heads import grid, sweeping
 from actiondiff.heads.data import LabelledFeatures, load_features
 from actiondiff.heads.grid import train_grid
 from actiondiff.heads.presets import FitConfig, configure
@@ -91,6 +91,40 @@ def test_heads_at_once_are_those_one_after_another(
         for ours, theirs in zip(together[key].history, alone.history, strict=False):
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3, abs=1e-5)
             assert not validates or ours["val_accuracy"] == theirs["val_accuracy"]
+
+
+def many_lengths(videos: int, start: str, seed: int) -> LabelledFeatures:
+    """Few of them long, so that most of a head's frames lag most of the time; lengths are the same for every seed."""
+    lengths_rng, rng = np.random.default_rng(videos), np.random.default_rng([videos, seed])
+    lengths = np.clip(lengths_rng.lognormal(2.75, 0.7, videos), 1, 90).astype(int)
+    of_class, points = lengths_rng.integers(0, 3, videos), np.random.default_rng(seed).normal(size=(3, 8))
+    features = [0.3 * points[k] + rng.normal(size=(n, 8)) for k, n in zip(of_class, lengths, strict=True)]
+    return LabelledFeatures(
+        tuple(array.astype(np.float32) for array in features),
+        tuple((("a", "b", "c")[k],) for k in of_class),
+        tuple(f"{start}{index}" for index in range(videos)),
+        ("",) * videos,
+        ("a", "b", "c"),
+        False,
+    )
+
+
+@pytest.mark.parametrize("heads_a_group", [1, 2, 3])
+@pytest.mark.parametrize("changes", [{}, {"mixup": 0.3, "loss": "focal"}, {"patience": 1, "lr": 0.05}])
+def test_groups_of_heads_whose_frames_lag_are_those_one_after_another(
+    quick: FitConfig, changes: dict[str, object], heads_a_group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(quick, epochs=4, batch_size=8, **changes)
+    train = {key: many_lengths(170, "t", number) for number, key in enumerate(KEYS[:3])}
+    val = {key: many_lengths(40, "v", number) for number, key in enumerate(KEYS[:3])}
+    one = train[KEYS[0]].longest * 8 * 3
+    monkeypatch.setattr(grid, "GROUP_NUMBERS", heads_a_group * one)
+    together = train_grid(train, val, config, device="cpu")
+    for key in KEYS[:3]:
+        alone = train_head(train[key], val[key], config, device="cpu")
+        assert together[key].best_epoch == alone.best_epoch
+        for name, value in alone.head.state_dict().items():
+            torch.testing.assert_close(together[key].head.state_dict()[name], value, atol=2e-5, rtol=1e-4)
 
 
 def test_heads_at_once_with_several_labels(bench, quick: FitConfig) -> None:

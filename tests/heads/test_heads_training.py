@@ -168,10 +168,10 @@ def draw(count, start):
 
 
 if __name__ == "__main__":
-    kind, strategy = sys.argv[1:]
+    kind, strategy, processes = sys.argv[1:]
     config = FitConfig(head=kind, lr=1e-2, epochs=2, mixup=0.3, dropout=0.0, batch_size=8)
     train, val = draw(25, "t"), draw(7, "v")  # the last batch is one video, which only one of the two can take
-    together = train_head(train, val, config, placement=Placement("cpu", 2, strategy))
+    together = train_head(train, val, config, placement=Placement("cpu", int(processes), strategy))
     alone = train_head(train, val, config, device="cpu")
     for ours, theirs in zip(together.history, alone.history, strict=True):
         assert abs(ours["loss"] - theirs["loss"]) < 1e-4 * theirs["loss"], (ours, theirs)
@@ -182,19 +182,30 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("kind", "strategy"), [("linear", "auto"), ("transformer", "ddp")])
-def test_two_processes_train_as_one(kind: str, strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "strategy", "processes"), [("linear", "auto", 2), ("transformer", "ddp", 2), ("linear", "ddp", 1)]
+)
+def test_processes_train_as_one_without_a_strategy(kind: str, strategy: str, processes: int, tmp_path: Path) -> None:
     """Started by Lightning out of this process, or as the whole script over again; one of them comes to the end."""
     script = tmp_path / "script.py"
     script.write_text(PROCESSES)
     done = subprocess.run(
-        [sys.executable, script, kind, strategy],
+        [sys.executable, script, kind, strategy, str(processes)],
         capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     word, apart, same = done.stdout.split()
     assert (word, same) == ("apart", "True")
     assert float(apart) < 2e-4
+
+
+def test_a_head_leaves_its_training_as_any_other(drawn: Drawn, quick: FitConfig) -> None:
+    for kind in ("linear", "mlp"):
+        head = train_head(drawn(24), None, replace(quick, head=kind, hidden=8), device="cpu").head
+        layer = head.classifier if kind == "linear" else head.hidden
+        assert layer.learner is None
+        layer(torch.randn(1, 2, 8)).sum().backward()
+        assert layer.weight.grad is not None
 
 
 def test_bfloat16_learns_as_well(drawn: Drawn, quick: FitConfig) -> None:
