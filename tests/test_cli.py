@@ -272,8 +272,10 @@ def test_a_store_of_another_recipe_is_refused(tmp_path, actiondiff):
 def test_an_interrupt_leaves_a_store_that_resumes_and_exit_code_130(tmp_path, actiondiff, number):
     draw_clips(tmp_path, clips_per_action=1, frames=75, size_hw=(48, 64))
     slow = ["extract", "--backbone", "svd-tiny", "--size", "64x64", "--stride", "1", "--device", "cpu"]
+    # A suite that runs in the background of a shell inherits that Ctrl-C is ignored.
+    script = "import signal; signal.signal(2, signal.default_int_handler); from actiondiff.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from actiondiff.cli import main; main()", *slow],
+        [sys.executable, "-c", script, *slow],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     deadline = time.monotonic() + 60

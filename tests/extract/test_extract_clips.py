@@ -247,7 +247,9 @@ def test_leaving_a_check_stops_the_clips_that_are_being_decoded(tmp_path):
 def test_a_check_is_left_with_130_by_ctrl_c(tmp_path):
     write_video(tmp_path / "long.mp4", np.concatenate([draw_frames(100)] * 10), 25)
     Manifest(tuple(Video(f"v{n}", "long.mp4", ("a",)) for n in range(400)), tmp_path).write(tmp_path / "manifest.csv")
-    command = [sys.executable, "-c", "from actiondiff.cli import main; main()"]
+    # A suite that runs in the background of a shell inherits that Ctrl-C is ignored.
+    script = "import signal; signal.signal(2, signal.default_int_handler); from actiondiff.cli import main; main()"
+    command = [sys.executable, "-c", script]
     child = subprocess.Popen([*command, "manifest", "check", str(tmp_path / "manifest.csv")], stderr=subprocess.PIPE)
     while (said := child.stderr.read1()) and b"/400 [" not in said:
         pass
