@@ -13,7 +13,8 @@ from actiondiff.heads.lagging_adamw import BETAS, EPS, AdamWStep, LaggingAdamW
 class FrameAdamW(torch.optim.AdamW):
     """``torch.optim.AdamW`` of a head, whose :class:`FrameLinear` layers' later frames may lag behind.
 
-    Before weights or state are read, :meth:`bring_up`. The state dict is that of AdamW on ``nn.Linear`` layers.
+    Before a weight itself is read, :meth:`bring_up`; state dicts, the head's and this one's, do so by themselves. This
+    one's is that of AdamW on ``nn.Linear`` layers.
 
     Args:
         head: whose parameters are trained.
@@ -31,7 +32,6 @@ class FrameAdamW(torch.optim.AdamW):
             self._attach()
 
     def _attach(self) -> None:
-        self._learners.clear()
         for layer in self._layers:
             own = self._state_of(layer.weight)
             moments = own["exp_avg"].unsqueeze(1), own["exp_avg_sq"].unsqueeze(1), int(own["step"])
@@ -47,7 +47,7 @@ class FrameAdamW(torch.optim.AdamW):
             }
         return self.state[parameter]
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # takes no closure: gradients are there
         """Move what has a gradient."""
         settings = self.param_groups[0]
         for learner in self._learners:
@@ -82,6 +82,7 @@ class FrameAdamW(torch.optim.AdamW):
             if layer.learner is not None:
                 layer.learner.bring_up()
             layer.learner = None
+        self._learners.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """As AdamW's on ``nn.Linear`` layers."""
@@ -103,6 +104,7 @@ class FrameAdamW(torch.optim.AdamW):
                 state[number] = {n: frames_first(v, channels) if v.dim() == 2 else v for n, v in state[number].items()}
         super().load_state_dict(state_dict | {"state": state})
         if self._learners:
+            self._release_layers()
             self._attach()
 
     def _numbers(self) -> Sequence[int]:

@@ -51,22 +51,25 @@ class FrameLinear(nn.Module):
             product_KB = _FirstFrames.apply(x_FBC, self.weight, self.learner)
         return product_KB.T + self.bias
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "FrameLinear":
-        """A copy that nothing trains: a learner moves the weight that it was made for."""
+    def _bring_up(self) -> None:
         if self.learner is not None:
             self.learner.bring_up()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FrameLinear":
+        """A copy that nothing trains: a learner moves the weight that it was made for."""
+        self._bring_up()
         made = FrameLinear.__new__(FrameLinear)
         memo[id(self)] = made
         made.__dict__ = copy.deepcopy({**self.__dict__, "learner": None}, memo)
         return made
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        if self.learner is not None:
-            self.learner.bring_up()
+        self._bring_up()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}weight"] = outputs_first(self.weight if keep_vars else self.weight.detach())
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        self._bring_up()  # what is made up for later would move the weights that are read
         name, channels = f"{prefix}weight", self.weight.shape[2]
         given = state_dict.get(name)
         if given is not None and given.dim() == 2 and given.shape[1] % channels == 0:

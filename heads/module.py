@@ -99,10 +99,9 @@ class HeadModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, all of an update in one pass over the weights; the schedule is set at every step."""
-        several = (
-            distributed.is_initialized()
-        )  # also by a strategy of several with one process: its hooks want gradients
-        optimizer = FrameAdamW(self.head, self.config.lr, self.config.weight_decay, lagging=not several)
+        # A strategy for several processes has hooks on gradients, with one process too.
+        lagging = not distributed.is_initialized()
+        optimizer = FrameAdamW(self.head, self.config.lr, self.config.weight_decay, lagging=lagging)
         if self._state is not None:
             optimizer.load_state_dict(self._state.optimizer_state(optimizer))
             self._state = None
@@ -117,7 +116,6 @@ class HeadModule(pl.LightningModule):
         self._mixing, seed = epoch_draws(self.config.seed, self.epoch)
         torch.manual_seed(seed + self.global_rank)
         self._optimizer = self.trainer.optimizers[0]
-        self._learned = list(self.head.parameters())
 
     def training_step(self, batches: list[np.ndarray], batch_index: int) -> None:
         """One update for each of these batches."""
@@ -132,8 +130,7 @@ class HeadModule(pl.LightningModule):
             group["lr"] = self.config.lr * self._lr_factor()
         self.manual_backward(loss if weight == 1 else weight * loss)
         self._optimizer.step()
-        for parameter in self._learned:
-            parameter.grad = None
+        self._optimizer.zero_grad()
         self._losses.append(weight * loss.detach())
 
     def _batch(self, videos: np.ndarray) -> Batch:
@@ -229,7 +226,7 @@ class HeadModule(pl.LightningModule):
         trainer.strategy.optimizers = []
         self.head.zero_grad(set_to_none=True)
         self.best_weights = {}
-        for name in ("_optimizer", "_gather", "_gather_val", "_targets_NK", "_learned", "_loss"):
+        for name in ("_optimizer", "_gather", "_gather_val", "_targets_NK", "_loss"):
             self.__dict__.pop(name, None)
         del self.head, self._train, self._val
 

@@ -166,6 +166,13 @@ def test_nobody_sees_a_weight_that_lags() -> None:
         torch.testing.assert_close(copied["weight"].double(), both.plain.weight, atol=2e-6, rtol=1e-5)
 
 
+def test_weights_that_are_read_in_the_middle_stay_as_they_were_read() -> None:
+    both, plain = lagging(), nn.Linear(INPUTS, OUTPUTS)
+    both.layer.load_state_dict(plain.state_dict())
+    both.ours.bring_up()
+    torch.testing.assert_close(both.layer.state_dict()["weight"], plain.weight, atol=0, rtol=0)
+
+
 def test_a_copy_learns_for_itself() -> None:
     both = lagging()
     made = copy.deepcopy(both.layer)
