@@ -15,10 +15,11 @@ from actiondiff.store.errors import (
     VideoNotFound,
 )
 from actiondiff.store.exporting import Export, export_hdf5
+from actiondiff.store.header import check_recipe, read_header
 from actiondiff.store.importing import Import, import_features
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.ragged import RaggedFeatures
-from actiondiff.store.reader import FeatureStore, check_recipe, read_header
+from actiondiff.store.reader import FeatureStore
 from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
 from actiondiff.store.summary import StoreSummary, describe
 from actiondiff.store.values import as_stored

@@ -19,10 +19,11 @@ from actiondiff.store.errors import (
     telling_unreadable,
     telling_why,
 )
+from actiondiff.store.header import read_header
 from actiondiff.store.index import part_names
 from actiondiff.store.part import Part, files_of, read_index
 from actiondiff.store.places import Place, names_in, part_is_there, pieces_of, place_of, sizes_beneath, within
-from actiondiff.store.reader import FeatureStore, read_header
+from actiondiff.store.reader import FeatureStore
 from actiondiff.store.remote import RemotePath, index_lost
 from actiondiff.store.staging import STAGING, only_one, retire
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from actiondiff.store.checking import OUT_OF_REACH, part_damages
 from actiondiff.store.errors import StoreError, telling_why
+from actiondiff.store.header import compression_of, read_header
 from actiondiff.store.index import Index, look
+from actiondiff.store.open_maps import maps_at_most
 from actiondiff.store.part import Part, write_part
 from actiondiff.store.places import Place, place_of
-from actiondiff.store.reader import compression_of, maps_at_most, read_header
 from actiondiff.store.records import Failure, VideoFeatures
 from actiondiff.store.remote import RemotePath, clear_broken_off, index_lost
 from actiondiff.store.staging import clear_staging, fsync_folder, only_one, retire

@@ -1,7 +1,7 @@
 """Parts behind a URL: small files through the cache, features by ranges or, once that pays, whole timesteps kept."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Shaped
@@ -43,14 +43,16 @@ class RemoteRows:
         file: how they lie there.
         path: the file.
         timestep: which.
-        kept: told of the rows as soon as they are local.
+
+    Attributes:
+        local: the rows as the cache has them, mapped, as soon as it does.
     """
 
-    def __init__(self, file: FeatureFile, path: RemotePath, timestep: int, kept: Callable[[Rows], None]) -> None:
-        self._file, self._path, self._timestep, self._tell = file, path, timestep, kept
+    def __init__(self, file: FeatureFile, path: RemotePath, timestep: int) -> None:
+        self._file, self._path, self._timestep = file, path, timestep
         start, stop = file.stretch(timestep)
         self._start, self._price, self._paid = start, stop - start, 0
-        self._rows: Rows | None = None
+        self.local: Rows | None = None
         found = the_cache().find(self._name)
         if found is not None and len(found) == self._price:
             self._take(found)
@@ -62,10 +64,10 @@ class RemoteRows:
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(self._file.rows)
         begin, end = self._file.span(self._timestep, slice(start, stop))
-        if self._rows is None and self._paid + max(end - begin, REQUEST_BYTES) > self._price:
+        if self.local is None and self._paid + max(end - begin, REQUEST_BYTES) > self._price:
             self.keep()
-        if self._rows is not None:
-            return self._rows[start:stop]
+        if self.local is not None:
+            return self.local[start:stop]
         self._paid += max(end - begin, REQUEST_BYTES)
         return self._file.rows_from_span(self._timestep, slice(start, stop), self._read(begin, end))
 
@@ -84,14 +86,14 @@ class RemoteRows:
         start, stop, _ = rows.indices(self._file.rows)
         for first in range(start, stop, ROWS_AT_ONCE):
             last, at = min(stop, first + ROWS_AT_ONCE), first - start
-            if self._rows is None:
+            if self.local is None:
                 out[at : at + last - first] = self[first:last]
             else:
-                copy_rows(self._rows, slice(first, last), out[at : at + last - first])
+                copy_rows(self.local, slice(first, last), out[at : at + last - first])
 
     def keep(self) -> None:
         """Fetch all of it, if the cache takes it, and nobody has yet."""
-        if self._rows is None:
+        if self.local is None:
             found = the_cache().keep(self._name, self._price, self._fetch)
             if found is not None and len(found) == self._price:
                 self._take(found)
@@ -99,8 +101,7 @@ class RemoteRows:
                 self._paid = -(2**62)  # it never will
 
     def _take(self, found: np.ndarray) -> None:
-        self._rows = self._file.rows_in(self._timestep, found)
-        self._tell(self._rows)
+        self.local = self._file.rows_in(self._timestep, found)
 
     def _fetch(self) -> Iterator[bytes]:
         starts = range(self._start, self._start + self._price, READ_BYTES)

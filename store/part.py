@@ -296,11 +296,15 @@ class Part:
         file, name = self.file(key.layer), (key.layer, key.timestep)
         if isinstance(file.path, Path):
             with self._there():
-                self.mapped.update({(key.layer, t): rows for t, rows in file.views().items()})
-        else:
-            remote = RemoteRows(file, file.path, key.timestep, lambda rows: self.mapped.__setitem__(name, rows))
-            self.mapped.setdefault(name, remote)
-        return self.mapped[name]
+                views = file.views()
+            self.mapped.update({(key.layer, timestep): rows for timestep, rows in views.items()})
+            return views[key.timestep]
+        rows = self.mapped.get(name)
+        if rows is None:
+            rows = self.mapped.setdefault(name, RemoteRows(file, file.path, key.timestep))
+        if isinstance(rows, RemoteRows) and rows.local is not None:
+            rows = self.mapped[name] = rows.local
+        return rows
 
     def unit(self, key: FeatureKey) -> tuple[int, ...]:
         """What one map holds: a layer of a local part, a layer's timestep of one behind a URL."""

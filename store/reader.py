@@ -1,47 +1,35 @@
 """Reading: a store's index is held in memory, its features stay mapped files until a video is asked for."""
 
-import hashlib
-import json
-import resource
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-import google_crc32c
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from numpy import ndarray
 
-from actiondiff.store.array_reading import parse_json
-from actiondiff.store.arrays import COMPRESSIONS, dump_json
 from actiondiff.store.errors import (
     KeyNotFound,
     PartGone,
-    RecipeMismatch,
     StoreError,
-    StoreNotFound,
     VideoNotFound,
-    telling_unreadable,
 )
 from actiondiff.store.feature_file import FeatureFile, Rows, copy_rows, kind_of
 from actiondiff.store.fetching import RemoteRows
+from actiondiff.store.header import compression_of, read_header
 from actiondiff.store.index import Index, look
+from actiondiff.store.open_maps import OpenMaps
 from actiondiff.store.part import Part
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.records import Failure, FeatureKey, Source
 
-FORMAT_OF = {"none": 1, "zstd": 2}
-"""Which version of the format a store has: without compression it is one that readers of version 1 know."""
-
 LOADS_AT_ONCE = 8
-MOST_MAPS = 2**15
 _Found = TypeVar("_Found")
 
 
@@ -70,7 +58,7 @@ class FeatureStore:
         self.notice: str = header.get("notice", "")
         self.compression = compression_of(header)
         self._index = Index({})
-        self._maps: dict[tuple[Part, tuple[int, ...]], None] = {}
+        self._maps = OpenMaps()
         self.refresh()
 
     @property
@@ -90,14 +78,13 @@ class FeatureStore:
         index = look(self.path / "parts", self._index.opened)
         if index is not None:
             self._index = index
-            there = set(index.opened.values())  # whose maps are still open, and count
-            self._maps = {unit: None for unit in list(self._maps) if unit[0] in there}
+            self._maps.keep(set(index.opened.values()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_index": self._index.opened, "_maps": {}}
+        return self.__dict__ | {"_index": self._index.opened, "_maps": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"_index": Index(state["_index"])})
+        self.__dict__.update(state | {"_index": Index(state["_index"]), "_maps": OpenMaps()})
 
     @property
     def video_ids(self) -> tuple[str, ...]:
@@ -247,17 +234,12 @@ class FeatureStore:
         return self._steadily(find)
 
     def _mapped(self, part: Part, key: FeatureKey) -> Rows:
-        """All of a part's rows. A map keeps a file open: the oldest are let go before there are too many."""
+        """All of a part's rows."""
         known = part.mapped.get((key.layer, key.timestep))
-        if known is not None:
-            return known
-        while len(self._maps) >= maps_at_most():
-            with suppress(StopIteration, RuntimeError, KeyError):  # another thread may be at it, too
-                oldest = next(iter(self._maps))
-                del self._maps[oldest]
-                oldest[0].forget(oldest[1])
-        self._maps[part, part.unit(key)] = None
-        return part.features(key)
+        if known is None or (isinstance(known, RemoteRows) and known.local is not None):
+            known = part.features(key)
+            self._maps.note(part, key)
+        return known
 
     def _steadily(self, work: Callable[[], _Found]) -> _Found:
         """Do it, and look again where a part was merged into another or dropped meanwhile."""
@@ -336,96 +318,3 @@ class FeatureStore:
             return [work(piece) for piece in pieces]
         with ThreadPoolExecutor(LOADS_AT_ONCE) as pool:
             return list(pool.map(work, pieces))
-
-
-@cache
-def maps_at_most() -> int:
-    """Half of the files that this process may have open, since a map keeps its file; Linux allows 65,530 maps."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(min(soft // 2, MOST_MAPS), 16) if soft != resource.RLIM_INFINITY else MOST_MAPS
-
-
-def read_header(path: str | Place) -> dict[str, Any]:
-    """The store's own record: format version, recipe, fingerprint.
-
-    Raises:
-        StoreNotFound: nothing is there.
-        StoreError: of another format, or damaged.
-        StoreNotReadable: it cannot be read just now; ``RemoteError`` behind a URL.
-    """
-    path = place_of(path)
-    file = path / "zarr.json"
-    try:
-        with telling_unreadable(file):
-            document = parse_json(file, file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        if not path.exists():
-            raise StoreNotFound(
-                f"There is no store at {path}. Make one with: actiondiff extract --store {path}"
-            ) from None
-        document = {}
-    try:
-        header = document["attributes"]["actiondiff"]
-        version = header["format_version"]
-    except (KeyError, TypeError):
-        raise StoreNotFound(f"{path} is not a feature store of actiondiff (no such record in its zarr.json).") from None
-    if version not in FORMAT_OF.values():
-        raise StoreError(
-            f"{path} has format {version}; this version of actiondiff reads format 1 and 2. Update actiondiff."
-        )
-    recipe = header.get("recipe")
-    if not isinstance(recipe, dict) or header.get("fingerprint") != recipe_fingerprint(recipe):
-        raise StoreError(f"{file} is damaged: its fingerprint is not the one of its recipe.")
-    if header.get("crc32c", header_checksum(header)) != header_checksum(header):
-        raise StoreError(f"{file} is damaged: the checksum of its header does not match.")
-    if FORMAT_OF.get(compression_of(header)) != version:
-        raise StoreError(
-            f"{path} is compressed by {compression_of(header)!r}, unknown to this version in format {version}: "
-            f"it knows {', '.join(COMPRESSIONS)}. Update actiondiff."
-        )
-    return header
-
-
-def compression_of(header: Mapping[str, Any]) -> str:
-    """How a store's features are compressed; format 1 does not tell, and they are not."""
-    return header.get("compression", "none")
-
-
-def header_checksum(header: Mapping[str, Any]) -> str:
-    """CRC-32C, in hex, of a header (without its own checksum) in the store's spelling of JSON."""
-    rest = {name: value for name, value in header.items() if name != "crc32c"}
-    return f"{google_crc32c.value(dump_json(rest)):08x}"
-
-
-def recipe_fingerprint(recipe: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of a recipe: two recipes agree exactly when their fingerprints do."""
-    return hashlib.sha256(dump_json(as_json(recipe))).hexdigest()
-
-
-def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """As it reads from JSON, where tuples are lists and names are strings."""
-    return json.loads(dump_json(dict(recipe)))
-
-
-def check_recipe(path: str | Place, header: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
-    """Refuse to mix recipes, naming what differs.
-
-    Raises:
-        RecipeMismatch: where the header's recipe is another one.
-    """
-    if header["fingerprint"] == recipe_fingerprint(recipe):
-        return
-    there, asked = _spelled(header["recipe"]), _spelled(as_json(recipe))
-    names = [name for name in sorted(there.keys() | asked.keys()) if there.get(name) != asked.get(name)]
-    differences = ", ".join(
-        f"{name} {there.get(name, 'not given')} (asked for: {asked.get(name, 'not given')})" for name in names
-    )
-    raise RecipeMismatch(
-        f"A store holds the features of one recipe. {path} was made with {differences}. "
-        "Give the same options, or another --store."
-    )
-
-
-def _spelled(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """Every field as JSON: there 1, 1.0 and true differ, as they do in fingerprints."""
-    return {name: dump_json(value).decode() for name, value in recipe.items()}

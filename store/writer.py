@@ -17,9 +17,7 @@ import numpy as np
 from actiondiff import InputError
 from actiondiff.store.arrays import COMPRESSIONS, group_metadata, write_file
 from actiondiff.store.errors import telling_why
-from actiondiff.store.part import write_part
-from actiondiff.store.places import Place, names_in, place_of
-from actiondiff.store.reader import (
+from actiondiff.store.header import (
     FORMAT_OF,
     as_json,
     check_recipe,
@@ -28,6 +26,8 @@ from actiondiff.store.reader import (
     read_header,
     recipe_fingerprint,
 )
+from actiondiff.store.part import write_part
+from actiondiff.store.places import Place, names_in, place_of
 from actiondiff.store.records import Failure, FeatureKey, VideoFeatures
 from actiondiff.store.staging import STAGING, clear_staging, fsync_folder, staged
 from actiondiff.store.values import as_stored

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_video, parts_of
 
-from actiondiff.store import FeatureKey, FeatureStore, KeyNotFound, StoreWriter, VideoFeatures, VideoNotFound
-from actiondiff.store import reader as reader_module
+from actiondiff.store import FeatureKey, FeatureStore, KeyNotFound, StoreWriter, VideoFeatures, VideoNotFound, open_maps
+from actiondiff.store.feature_file import FeatureFile, Rows
+from actiondiff.store.part import Part
 
 LAYER_2 = FeatureKey(2, 20)
 
@@ -81,14 +83,57 @@ def test_a_key_or_video_that_is_not_there_is_told(path: Path) -> None:
 def test_no_more_maps_are_kept_than_files_may_be_open(
     path: Path, videos: list[VideoFeatures], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "maps_at_most", lambda: 2)
+    monkeypatch.setattr(open_maps, "maps_at_most", lambda: 2)
     store = FeatureStore(path)
     for _ in range(2):
         assert contents_of(store) == contents_told(videos)
-        assert len({(part, layer) for part in store.parts for layer, _ in part.mapped}) <= 2
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(contents_of, [store] * 16):
-            assert found == contents_told(videos)
+        assert len(mapped_layers(store)) <= 2
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads meet within what takes microseconds
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for found in pool.map(contents_of, [store] * 32):
+                assert found == contents_told(videos)
+    finally:
+        sys.setswitchinterval(switching)
+    assert len(mapped_layers(store)) <= 2
+
+
+def test_a_map_that_another_thread_lets_go_at_once_is_read_all_the_same(
+    path: Path, videos: list[VideoFeatures]
+) -> None:
+    class LettingGo(dict):  # type: ignore[type-arg]
+        def update(self, *args: object) -> None:
+            super().update(*args)
+            self.clear()
+
+    store = FeatureStore(path)
+    for part in store.parts:
+        object.__setattr__(part, "mapped", LettingGo())
+    assert contents_of(store) == contents_told(videos)
+
+
+def test_a_map_that_is_made_while_other_threads_make_theirs_is_counted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_maps, "maps_at_most", lambda: 1)
+    store, views, others = FeatureStore(path), FeatureFile.views, [1, 3]
+
+    def views_in_between(file: FeatureFile) -> dict[int, Rows]:
+        found = views(file)
+        if others:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(store.read, "v4", layer=others.pop(), timestep=20).result()
+        return found
+
+    monkeypatch.setattr(FeatureFile, "views", views_in_between)
+    store.read("v4", layer=2, timestep=20)
+    assert not others
+    assert len(mapped_layers(store)) == 1
+
+
+def mapped_layers(store: FeatureStore) -> set[tuple[Part, int]]:
+    return {(part, layer) for part in store.parts for layer, _ in part.mapped}
 
 
 def test_spawned_readers_read_the_same_as_a_pickle_of_the_index(path: Path, videos: list[VideoFeatures]) -> None:

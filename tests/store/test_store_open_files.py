@@ -11,8 +11,7 @@ import pytest
 import store_children
 from store_helpers import KEY, RECIPE, contents_told, draw_video
 
-from actiondiff.store import FeatureStore, StoreError, StoreNotReadable, StoreWriter
-from actiondiff.store import reader as reader_module
+from actiondiff.store import FeatureStore, StoreError, StoreNotReadable, StoreWriter, open_maps
 from actiondiff.store.feature_file import CompressedRows
 
 PARTS = 150
@@ -59,7 +58,7 @@ def test_where_files_run_out_all_the_same_the_remedy_is_told(tmp_path: Path) -> 
 
 
 def test_maps_go_on_counting_after_another_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "maps_at_most", lambda: 4)
+    monkeypatch.setattr(open_maps, "maps_at_most", lambda: 4)
     path = tmp_path / "f.zarr"
     with StoreWriter(path, RECIPE, part_bytes=1) as writer:
         for number in range(12):
