@@ -1,5 +1,7 @@
 """What several rooms' tests share: golden values, drawn clips, a fake backbone."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,15 @@ from actiondiff.manifests import Manifest, Video, write_video
 def _one_thread() -> None:
     """Networks of tests are so small that a second thread costs more than it gives."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _scheduled_as_before() -> Iterator[None]:
+    """What one test's libraries do to the priority of this thread must not starve the processes of the next."""
+    ask = getattr(os, "sched_getscheduler", lambda _: None)
+    before = ask(0)
+    yield
+    assert ask(0) == before
 
 
 @pytest.fixture(scope="session")

@@ -343,10 +343,11 @@ def test_each_frame_is_the_picture_drawn_for_its_time(outcomes, name):
     "name",
     ["H.265 in MKV, 10 bit", "odd height and width", "grey", "with alpha", "interlaced", "size changes in mid-stream"],
 )
-def test_pixels_are_those_that_pyav_converts_frame_by_frame(outcomes, tmp_path, name):
-    with av.open(str(KINDS[name].make(tmp_path))) as container:
+def test_pixels_are_those_that_pyav_converts_frame_by_frame(tmp_path, name):
+    path = KINDS[name].make(tmp_path)  # once: x264 does not always make the same file of the same pictures
+    with av.open(str(path)) as container:
         plain = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
-    _, frames, _ = outcomes(name)
+    frames = Clip(path).frames()
     assert all(np.array_equal(frame.pixels, pixels) for frame, pixels in zip(frames, plain, strict=True))
 
 

@@ -1,7 +1,9 @@
 """Videos of every kind, good, odd and bad, written on the spot; pictures tell their number by their pixels."""
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def write(
     pictures: Iterator[np.ndarray] | None = None,
 ) -> Path:
     """Encode pictures; `times_ms` gives each its own time, in thousandths of a second."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with usual_scheduling(), av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = size_hw
         stream.pix_fmt = pixel_format
@@ -50,6 +52,23 @@ def write(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+@contextmanager
+def usual_scheduling() -> Iterator[None]:
+    """Afterwards this thread is scheduled as it was before.
+
+    SVT-AV1, started by root, gives the calling thread the first place before everything else on the computer, for good:
+    a test that later starts processes which wait for one another in turns would hang.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def remux(source: Path, target: Path, change: Any) -> Path:
