@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-from store_helpers import GRID, KEY, RECIPE, contents_of, draw_failure, draw_video
+from store_helpers import GRID, KEY, RECIPE, Steps, contents_of, draw_failure, draw_video
 
 from actiondiff.store import FeatureStore, RaggedFeatures, StoreWriter, compact, place_of, verify
 from actiondiff.store.remote import RemotePath
@@ -59,12 +59,10 @@ def killing_itself(store: Path, step: int, what: Callable[[], object]) -> Callab
     """The same of anything that is done to a store."""
 
     def work() -> None:
-        taken = 0
+        steps = Steps()
 
         def count() -> None:
-            nonlocal taken
-            taken += 1
-            if taken == step:
+            if steps.take() == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         def hear(event: str, args: tuple[Any, ...]) -> None:
@@ -278,13 +276,11 @@ def kill_uploads(url: str) -> dict[str, Any]:
 
 def upload_until_killed(url: str, step: int) -> None:
     """Write into a store, and SIGKILL oneself right before the object of this number."""
-    taken = 0
+    steps = Steps()
 
     def count(real: Callable[..., None]) -> Callable[..., None]:
         def counted(*args: Any) -> None:
-            nonlocal taken
-            taken += 1
-            if taken == step:
+            if steps.take() == step:
                 os.kill(os.getpid(), signal.SIGKILL)
             real(*args)
 

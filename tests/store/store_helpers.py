@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -13,6 +14,20 @@ GRID = tuple(FeatureKey(layer, timestep) for layer in (1, 2, 3) for timestep in 
 RECIPE = {"backbone": "svd-tiny", "stride": 4, "size_hw": [128, 192], "store_dtype": "float16"}
 
 Contents = dict[tuple[str, FeatureKey], bytes]
+
+
+class Steps:
+    """Counts calls, those of threads that come together, too."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._lock = Lock()
+
+    def take(self) -> int:
+        """The number of this one, from 1."""
+        with self._lock:
+            self.taken += 1
+            return self.taken
 
 
 def draw_bits(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:

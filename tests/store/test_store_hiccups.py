@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_helpers import RECIPE, contents_of, contents_told, draw_video, files_of, parts_of
+from store_helpers import RECIPE, Steps, contents_of, contents_told, draw_video, files_of, parts_of
 
 from actiondiff.store import FeatureStore, RemoteError, StoreNotReadable, StoreWriter, compact, verify
 from actiondiff.store.remote import RemotePath
@@ -40,12 +40,10 @@ def path(tmp_path: Path) -> Path:
 
 def failing_once(real: Callable[..., Any], number: int, error: OSError) -> Callable[..., Any]:
     """The call of this number fails; those before and after it do not."""
-    calls = 0
+    calls = Steps()
 
     def call(*args: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == number:
+        if calls.take() == number:
             raise error
         return real(*args, **named)
 

@@ -9,7 +9,18 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_failure, draw_video, files_of, parts_of
+from store_helpers import (
+    GRID,
+    KEY,
+    RECIPE,
+    Steps,
+    contents_of,
+    contents_told,
+    draw_failure,
+    draw_video,
+    files_of,
+    parts_of,
+)
 
 from actiondiff.store import Failure, FeatureStore, StoreError, StoreNotWritable, StoreWriter
 from actiondiff.store import arrays as arrays_module
@@ -26,15 +37,13 @@ def store(tmp_path: Path) -> Path:
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
     """Every file operation of a writer counts as a step; the one of this number fails as on a full disk."""
-    taken = 0
+    steps = Steps()
 
     def patch(owner: Any, name: str) -> None:
         real = getattr(owner, name)
 
         def counted(*args: Any, **options: Any) -> Any:
-            nonlocal taken
-            taken += 1
-            if taken == step:
+            if steps.take() == step:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return real(*args, **options)
 
@@ -45,7 +54,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
     patch(Path, "open")
     patch(Path, "rename")
     patch(arrays_module, "write_file")
-    return lambda: taken
+    return lambda: steps.taken
 
 
 def test_a_failure_at_every_step_of_writing_leaves_the_store_as_it_was_and_the_videos_in_hand(

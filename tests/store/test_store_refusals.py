@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_video, files_of, parts_of
+from store_helpers import GRID, KEY, RECIPE, Steps, contents_of, contents_told, draw_video, files_of, parts_of
 
 from actiondiff.store import (
     FeatureStore,
@@ -146,16 +146,14 @@ def test_no_permission_to_read_is_told(closed: Path, what: str) -> None:
 
 def failing(monkeypatch: pytest.MonkeyPatch, step: int, code: int) -> Callable[[], int]:
     """The file operation of this number fails so, and every one after it, as on a disk that is full."""
-    taken = 0
+    steps = Steps()
 
     def patch(owner: Any, name: str) -> None:
         real = getattr(owner, name)
 
         def counted(*args: Any, **options: Any) -> Any:
-            nonlocal taken
             writes = name != "open" or "x" in str(args[1:])
-            taken += writes
-            if writes and taken >= step:
+            if writes and steps.take() >= step:
                 raise OSError(code, os.strerror(code))
             return real(*args, **options)
 
@@ -163,7 +161,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, step: int, code: int) -> Callable[[
 
     for owner, name in ((os, "fsync"), (os, "link"), (Path, "mkdir"), (Path, "open")):
         patch(owner, name)
-    return lambda: taken
+    return lambda: steps.taken
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])

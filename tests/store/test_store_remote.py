@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import store_children
 import zarr
-from store_helpers import GRID, KEY, RECIPE, contents_of, contents_told, draw_failure, draw_video
+from store_helpers import GRID, KEY, RECIPE, Steps, contents_of, contents_told, draw_failure, draw_video
 
 from actiondiff import InputError
 from actiondiff.store import (
@@ -206,16 +206,15 @@ def test_an_upload_that_fails_at_any_object_leaves_no_part_and_the_videos_in_han
 
 def break_at(patches: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
     """Every object that is written counts; the one of this number does not arrive."""
-    taken = 0
+    steps = Steps()
 
     def patch(name: str) -> None:
         real = getattr(RemotePath, name)
 
         def counted(self: RemotePath, *args: Any) -> Any:
-            nonlocal taken
-            taken += 1
+            own = steps.take()
             with remote_module.asking(self, writing=True):
-                if taken == step:
+                if own == step:
                     raise ConnectionError("the network is down")
             return real(self, *args)
 
@@ -223,7 +222,7 @@ def break_at(patches: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
 
     patch("upload")
     patch("write_new")
-    return lambda: taken
+    return lambda: steps.taken
 
 
 def test_a_part_that_did_not_arrive_whole_does_not_appear(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
