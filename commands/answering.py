@@ -71,13 +71,15 @@ def free_folder(folder: Path) -> Path:
 
 
 def progress_bar(unit: str) -> Callable[..., None]:
-    """A progress bar on stderr as a function of (done, total)."""
+    """A progress bar on stderr as a function of (done, total); it appears with the first call, not before an error."""
     from tqdm import tqdm
 
-    bar = tqdm(unit=unit, file=sys.stderr, mininterval=0.5 if sys.stderr.isatty() else 30.0)
+    bar: tqdm | None = None
 
     def show(done: int, total: int, *_: Any) -> None:
-        bar.total = total
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, unit=unit, file=sys.stderr, mininterval=0.5 if sys.stderr.isatty() else 30.0)
         bar.update(done - bar.n)
         if done == total:
             bar.close()

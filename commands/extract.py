@@ -172,12 +172,11 @@ def _duration(seconds: float) -> str:
 
 def _extract(clips: Any, store_path: Place, backbone: Any, keys: Sequence[Any], **choices: Any) -> None:
     from actiondiff.extract import extract as run_extract
-    from actiondiff.extract import spell_numbers
+    from actiondiff.store import spell_keys
 
     report = run_extract(clips, store_path, backbone, keys, progress=True, **choices)
-    layers, timesteps = (spell_numbers(getattr(key, name) for key in keys) for name in ("layer", "timestep"))
     lines = [
-        f"{store_path}: {len(report.done)} clips extracted at layer {layers}, t {timesteps} "
+        f"{store_path}: {len(report.done)} clips extracted at {spell_keys(keys)} "
         f"({report.frames} frames, {report.seconds:.1f} s, {report.frames_per_second:.1f} frames/s), "
         f"{len(report.skipped)} were there, {len(report.failed)} failed"
         + (f", {len(report.not_tried)} not tried" if report.not_tried else ""),

@@ -65,7 +65,7 @@ def sweep(
       actiondiff sweep --layer 1-13 --t all --head linear --train domain=lawn --test domain=street --seeds 3
     """
     from actiondiff.manifests import Manifest
-    from actiondiff.store import FeatureStore
+    from actiondiff.store import FeatureStore, spell_keys
 
     store, clips = FeatureStore(store_path), Manifest.read(manifest_path, check_files=False)
 
@@ -75,7 +75,7 @@ def sweep(
 
     there = store.keys()
     top = max((max(key.layer, key.timestep) for key in there), default=0)
-    rule = f"The store has {'; '.join(map(str, there[:3]))}{' ...' if len(there) > 3 else ''}."
+    rule = f"The store has {spell_keys(there)}."
     chosen_keys = {
         name: None if text in (None, "all") else parse_numbers(text, range(max(100, top + 1)), rule)
         for name, text in (("layers", asked_layers), ("timesteps", asked_timesteps))

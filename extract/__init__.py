@@ -40,7 +40,6 @@ _HOME_OF = {
     "feature_keys": "request",
     "parse_numbers": "request",
     "parse_size": "request",
-    "spell_numbers": "request",
     "ExtractReport": "run",
     "extract": "run",
     "extract_clip": "run",

@@ -1,7 +1,7 @@
 """From what a user types to keys: ``9``, ``3,6,9``, ``1-13`` and ``all``."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from actiondiff import InputError
 from actiondiff.extract.backbone import backbone_spec
@@ -80,13 +80,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"A size is HEIGHTxWIDTH, such as 576x1024; got {text!r}.")
     return int(match[1]), int(match[2])
-
-
-def spell_numbers(numbers: Iterable[int]) -> str:
-    """Short text of a set of numbers: ``1-13`` or ``3, 6, 9``."""
-    ordered = sorted(set(numbers))
-    whole = len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1))
-    return f"{ordered[0]}-{ordered[-1]}" if whole else ", ".join(map(str, ordered))
 
 
 def _choose(

@@ -18,7 +18,7 @@ from actiondiff.heads.freshness import stale_videos
 from actiondiff.heads.metrics import multi_hot
 from actiondiff.heads.ragged import Ragged
 from actiondiff.manifests import Manifest
-from actiondiff.store import FeatureKey, FeatureStore
+from actiondiff.store import FeatureKey, FeatureStore, spell_keys
 
 PAPER_KEY = FeatureKey(9, 20)
 IN_MEMORY = 0.5
@@ -109,13 +109,18 @@ def choose_key(store: FeatureStore, layer: int | None, timestep: int | None) -> 
     """
     keys = store.keys()
     fitting = [key for key in keys if layer in (None, key.layer) and timestep in (None, key.timestep)]
-    there = "; ".join(map(str, keys)) or "nothing yet"
     if not fitting:
         asked = " and ".join(f"{n} {v}" for n, v in (("layer", layer), ("t", timestep)) if v is not None) or "any"
-        command = extract_command(store, layer or 9, 20 if timestep is None else timestep)
-        raise InputError(f"{store.path} has no features of {asked}; it has {there}. Add them with: {command}")
+        usual = PAPER_KEY.layer if layer is None else layer, PAPER_KEY.timestep if timestep is None else timestep
+        wanted = FeatureKey(*usual)  # refuses what cannot be
+        raise InputError(
+            f"{store.path} has no features of {asked}; it has {spell_keys(keys)}. Choose among these with --layer and "
+            f"--t, or add them with: {extract_command(store, wanted.layer, wanted.timestep)}"
+        )
     if len(fitting) > 1 and PAPER_KEY not in fitting:
-        raise InputError(f"{store.path} has several layers and timesteps: {there}. Choose one with --layer and --t.")
+        raise InputError(
+            f"{store.path} has several layers and timesteps: {spell_keys(keys)}. Choose one with --layer and --t."
+        )
     return fitting[0] if len(fitting) == 1 else PAPER_KEY
 
 

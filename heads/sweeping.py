@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actiondiff import InputError
-from actiondiff.heads.data import LabelledFeatures, extract_command, extracted, first_few, load_features
+from actiondiff.heads.data import LabelledFeatures, extract_command, extracted, load_features
 from actiondiff.heads.fitting import with_one_kind
 from actiondiff.heads.folders import check_free, write_json
 from actiondiff.heads.grid import heads_at_once, train_grid
@@ -19,7 +19,7 @@ from actiondiff.heads.presets import FitConfig
 from actiondiff.heads.sweep_table import VAL, SweepRow, SweepTable, lines_of, read_rows
 from actiondiff.heads.training import Progress, TrainedHead, score, train_head
 from actiondiff.manifests import Manifest
-from actiondiff.store import FeatureKey, FeatureStore
+from actiondiff.store import FeatureKey, FeatureStore, spell_keys, spell_numbers
 
 FORMAT = 1
 
@@ -97,7 +97,7 @@ def sweep(
             data that are there already are taken as they are. None writes nothing.
         allow_unseen: count test videos of labels never trained on as wrong, rather than refuse them.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: told how many heads are done and how many there are.
+        progress: told how many heads are done and how many there are, before the first is trained, too.
 
     Raises:
         InputError: features that are not in the store, parts that overlap, an ``out`` of another sweep.
@@ -149,11 +149,10 @@ def choose_keys(
             key for key in lacking if (layers and key.layer not in has[0]) or (timesteps and key.timestep not in has[1])
         ]
     if lacking or not wanted:
-        numbers = [
-            ",".join(map(str, sorted({getattr(key, name) for key in lacking}))) for name in ("layer", "timestep")
-        ]
+        numbers = [spell_numbers(getattr(key, name) for key in lacking) for name in ("layer", "timestep")]
         raise InputError(
-            f"{store.path} has no features of {first_few([str(key) for key in lacking]) or 'any layer'}. "
+            f"{store.path} has no features of {spell_keys(lacking) if lacking else 'any layer'}; "
+            f"it has {spell_keys(there)}. "
             f"Add them with: {extract_command(store, numbers[0] or 'all', numbers[1] or 'all')}"
         )
     return tuple(wanted)
@@ -274,7 +273,7 @@ class _Lab:
 
     def _tell(self, more: int) -> None:
         self.done += more
-        if self.progress is not None and more:
+        if self.progress is not None:
             self.progress(self.done, self.total)
 
 

@@ -59,7 +59,7 @@ def transfer(
         allow_unseen: count videos of labels that a domain cannot train on as wrong, rather than refuse them.
         device: ``auto``, ``cpu`` or ``cuda``.
         out: folder for table and picture, new; None writes nothing.
-        progress: told after every training.
+        progress: told before the first training and after each.
 
     Raises:
         InputError: fewer than two domains, labels of one that another lacks, a group in two, too few groups.
@@ -76,6 +76,7 @@ def transfer(
         left_out += failed
     domains = split_domains(manifest, by, folds, allow_unseen)
     count = _Count(len(named) * len(configs) * seeds * len(domains.names) * domains.rounds_each, progress)
+    count.tell()
     rows: list[TransferRow] = []
     made: dict[str, Any] = {}
     notes = left_out + domains.notes + domains.selections(configs[0])
@@ -121,6 +122,9 @@ class _Count:
 
     def tick(self) -> None:
         self.done += 1
+        self.tell()
+
+    def tell(self) -> None:
         if self.progress:
             self.progress(self.done, self.total)
 

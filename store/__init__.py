@@ -20,7 +20,7 @@ from actiondiff.store.importing import Import, import_features
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.ragged import RaggedFeatures
 from actiondiff.store.reader import FeatureStore
-from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures
+from actiondiff.store.records import Failure, FeatureKey, Source, VideoFeatures, spell_keys, spell_numbers
 from actiondiff.store.summary import StoreSummary, describe
 from actiondiff.store.values import as_stored
 from actiondiff.store.writer import StoreWriter
@@ -58,5 +58,7 @@ __all__ = [
     "import_features",
     "place_of",
     "read_header",
+    "spell_keys",
+    "spell_numbers",
     "verify",
 ]

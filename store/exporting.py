@@ -14,7 +14,7 @@ from actiondiff import InputError
 from actiondiff.store.errors import PartGone, StoreError, telling_why
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.reader import FeatureStore
-from actiondiff.store.records import FeatureKey, Source
+from actiondiff.store.records import FeatureKey, Source, spell_keys
 from actiondiff.store.staging import temporary_folder
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def _chosen(store: FeatureStore, layers: Sequence[int], timesteps: Sequence[int]
         key for key in known if (not layers or key.layer in layers) and (not timesteps or key.timestep in timesteps)
     )
     if not keys and (layers or timesteps):
-        there = "; ".join(map(str, known)) or "nothing"
-        raise InputError(f"{store.path} has nothing of what is asked for; it has {there}.")
+        raise InputError(f"{store.path} has nothing of what is asked for; it has {spell_keys(known)}.")
     return keys
 
 

@@ -27,7 +27,7 @@ from actiondiff.store.open_maps import OpenMaps
 from actiondiff.store.part import Part
 from actiondiff.store.places import Place, place_of
 from actiondiff.store.ragged import RaggedFeatures
-from actiondiff.store.records import Failure, FeatureKey, Source
+from actiondiff.store.records import Failure, FeatureKey, Source, spell_keys
 
 LOADS_AT_ONCE = 8
 _Found = TypeVar("_Found")
@@ -218,9 +218,8 @@ class FeatureStore:
         for part, position in self._of(video_id):
             if key in part.keys:
                 return part, position
-        there = "; ".join(map(str, self.keys(video_id)))
         raise KeyNotFound(
-            f"{self.path} has {video_id!r}, but not at {key}; it has {there}. "
+            f"{self.path} has {video_id!r}, but not at {key}; it has {spell_keys(self.keys(video_id))}. "
             f"Add it with: {self.extract_command(key.layer, key.timestep)}"
         )
 
@@ -287,7 +286,7 @@ class FeatureStore:
             lengths.append(np.diff(np.frombuffer(part.row_offsets, np.int64))[positions])
             runs.append((part, part.runs(positions)))
         if not runs:
-            raise KeyNotFound(f"{self.path} has no video at {key}; it has {'; '.join(map(str, self.keys()))}.")
+            raise KeyNotFound(f"{self.path} has no video at {key}; it has {spell_keys(self.keys())}.")
         files = self._of_all(lambda piece: piece[0].file(key.layer), runs)
         kinds = {(file.shard[2], file.dtype) for file in files}
         self._check_kinds(key, kinds)

@@ -1,7 +1,7 @@
 """What the store holds of one video: its features by key, where each row came from, and how it ended."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -26,6 +26,29 @@ class FeatureKey:
 
     def __str__(self) -> str:
         return f"layer {self.layer}, t {self.timestep}"
+
+
+def spell_numbers(numbers: Iterable[int]) -> str:
+    """A set of numbers as ``--layer`` and ``--t`` take it: ``1-13``, ``3,6,9``, ``1-3,7``."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
+
+
+def spell_keys(keys: Iterable[FeatureKey]) -> str:
+    """A set of layers and timesteps in few words: ``layer 1-8, t 0,20; layer 9, t 20``; ``nothing`` for none."""
+    timesteps_of: dict[int, list[int]] = {}
+    for key in sorted(set(keys)):
+        timesteps_of.setdefault(key.layer, []).append(key.timestep)
+    layers_with: dict[str, list[int]] = {}
+    for layer, timesteps in timesteps_of.items():
+        layers_with.setdefault(spell_numbers(timesteps), []).append(layer)
+    spelled = [f"layer {spell_numbers(layers)}, t {timesteps}" for timesteps, layers in layers_with.items()]
+    return "; ".join(spelled) or "nothing"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from actiondiff.store.places import Place
 from actiondiff.store.reader import FeatureStore
-from actiondiff.store.records import Failure, FeatureKey
+from actiondiff.store.records import Failure, FeatureKey, spell_keys
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class StoreSummary:
             f"in {self.parts} parts, compression {packed}, {len(self.failures)} videos failed",
             f"  recipe {self.fingerprint[:12]}: {recipe}",
         ]
-        lines += [f"  {key}: {n} videos" for key, n in self.videos_of.items()]
+        keys_with: dict[int, list[FeatureKey]] = {}
+        for key, videos in self.videos_of.items():
+            keys_with.setdefault(videos, []).append(key)
+        lines += [f"  {spell_keys(keys)}: {videos} videos" for videos, keys in keys_with.items()]
         lines += [f"  failed with {code}: {count} videos" for code, count in sorted(self.failure_codes.items())]
         lines += [f"  failed {f.video_id} [{f.code}]: {f.message}" for f in self.failures]
         return "\n".join([*lines, self.notice] if self.notice else lines)

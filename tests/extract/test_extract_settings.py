@@ -1,7 +1,9 @@
 """Recipes, requests, backbones and weights: what is asked for is checked before anything runs."""
 
 import json
+import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,10 +24,10 @@ from actiondiff.extract import (
     load_backbone,
     load_recipe,
     parse_size,
-    spell_numbers,
 )
 from actiondiff.extract.backbone import TINY_WEIGHTS
 from actiondiff.extract.request import parse_numbers
+from actiondiff.store import FeatureKey, spell_keys, spell_numbers
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,14 @@ def test_numbers_are_read_as_people_write_them(text, numbers):
 @given(st.sets(st.integers(1, 13), min_size=1))
 def test_spelled_numbers_read_back_as_the_same_numbers(numbers):
     assert set(parse_numbers(spell_numbers(numbers), range(1, 14), "")) == numbers
+
+
+@given(st.sets(st.builds(FeatureKey, st.integers(1, 14), st.integers(0, 29)), min_size=1))
+def test_spelled_layers_and_timesteps_read_back_as_the_same_keys(keys):
+    told = re.findall(r"layer (.*?), t (.*?)(?:; |$)", spell_keys(keys))
+    read = [[parse_numbers(text, range(30), "") for text in pair] for pair in told]
+    assert {FeatureKey(*pair) for layers, timesteps in read for pair in product(layers, timesteps)} == keys
+    assert len(told) == len({frozenset(key.timestep for key in keys if key.layer == one.layer) for one in keys})
 
 
 @pytest.mark.parametrize(

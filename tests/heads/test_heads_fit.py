@@ -209,10 +209,12 @@ def test_layer_and_timestep_are_the_papers_or_the_only_ones_or_asked_for(bench, 
     assert fit(both, manifest, quick).run.config.key == FeatureKey(9, 20)
     assert fit(both, manifest, quick, layer=3).run.config.key == FeatureKey(3, 20)
     assert fit(neither, manifest, quick, timestep=10).run.config.key == FeatureKey(3, 10)
-    with pytest.raises(InputError, match="several layers and timesteps: layer 3, t 10; layer 3, t 20"):
+    with pytest.raises(InputError, match="several layers and timesteps: layer 3, t 10,20"):
         fit(neither, manifest, quick)
     with pytest.raises(InputError, match=r"no features of layer 4 and t 20; it has layer 3.*--layer 4 --t 20"):
         fit(neither, manifest, quick, layer=4, timestep=20)
+    with pytest.raises(InputError, match="Layers count from 1"):
+        fit(neither, manifest, quick, layer=0)
 
 
 def test_labels_never_trained_on(bench, quick: FitConfig) -> None:

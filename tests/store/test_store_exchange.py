@@ -101,7 +101,7 @@ def test_some_layers_and_timesteps_and_labels_are_exported(path: Path, tmp_path:
 
 def test_nothing_is_written_over_and_nothing_half(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "f.h5"
-    with pytest.raises(InputError, match="nothing of what is asked for; it has layer 1, t 5"):
+    with pytest.raises(InputError, match="nothing of what is asked for; it has layer 1-3, t 5,20"):
         export_hdf5(path, out, layers=[5])
     with monkeypatch.context() as patches:
         patches.setattr("os.fsync", lambda descriptor: 1 // 0)

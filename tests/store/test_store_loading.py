@@ -74,7 +74,7 @@ def test_what_is_loaded_may_be_changed_without_changing_the_store(path: Path, vi
 
 def test_a_key_or_video_that_is_not_there_is_told(path: Path) -> None:
     store = FeatureStore(path)
-    with pytest.raises(KeyNotFound, match="no video at layer 9, t 20; it has layer 1, t 5"):
+    with pytest.raises(KeyNotFound, match="no video at layer 9, t 20; it has layer 1-3, t 5,20"):
         store.load(layer=9, timestep=20)
     with pytest.raises(VideoNotFound, match="'v9'"):
         store.load(["v0", "v9"], layer=2, timestep=20)

@@ -19,6 +19,8 @@ from actiondiff.store import (
     StoreWriter,
     VideoFeatures,
     VideoNotFound,
+    describe,
+    spell_keys,
 )
 
 keys = st.sets(st.builds(FeatureKey, st.integers(1, 13), st.integers(0, 29)), min_size=1, max_size=5)
@@ -167,8 +169,8 @@ def test_a_key_that_is_not_there_is_told_with_what_is_and_the_remedy(path: Path)
     with pytest.raises(KeyNotFound) as caught:
         FeatureStore(path).read("v1", layer=9, timestep=20)
     assert str(caught.value) == (
-        f"{path} has 'v1', but not at layer 9, t 20; it has layer 1, t 5; layer 1, t 20; layer 2, t 5; layer 2, t 20; "
-        "layer 3, t 5; layer 3, t 20. Add it with: actiondiff extract --layer 9 --t 20 "
+        f"{path} has 'v1', but not at layer 9, t 20; it has layer 1-3, t 5,20. "
+        "Add it with: actiondiff extract --layer 9 --t 20 "
         f"--store {path} --backbone svd-tiny"
     )
     assert isinstance(caught.value, (VideoNotFound, KeyError))
@@ -254,3 +256,11 @@ def test_a_damaged_shard_is_told_when_it_is_read_and_other_layers_are_still_read
     store.read("v0", layer=1, timestep=20)
     with pytest.raises(StoreError, match="layer_02/c/0/0/0 is damaged"):
         store.read("v0", layer=2, timestep=20)
+
+
+def test_layers_and_timesteps_are_told_in_few_words(path: Path) -> None:
+    assert spell_keys([]) == "nothing"
+    assert spell_keys([FeatureKey(9, 20)]) == str(FeatureKey(9, 20))
+    grid = [FeatureKey(layer, timestep) for layer in (1, 2, 3, 7) for timestep in (0, 20)]
+    assert spell_keys([FeatureKey(9, 5), *grid]) == "layer 1-3,7, t 0,20; layer 9, t 5"
+    assert "\n  layer 1-3, t 5,20: " in describe(path).text()
