@@ -28,8 +28,8 @@ ACTIONS = tuple(MOTIONS)
 DOMAINS = tuple(WORLDS)
 TEST_PART = 1 / 3
 SMALLEST_SIDE = 16
-# One thread, because x264's bytes depend on their number. With mbtree, on a processor with AVX-512, they differ from run
-# to run: those of 19 of 36 clips did in 25 runs.
+# One thread, because x264's bytes depend on their number. With mbtree, on a processor with AVX-512, they differ from
+# run to run: those of 19 of 36 clips did in 25 runs.
 X264 = {"crf": "20", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
 # Builds of FFmpeg without x264 still hold the older encoder.
 ENCODERS = {"libx264": X264, "mpeg4": {"b": "2M"}}
