@@ -2,8 +2,8 @@
 
 import resource
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
-from threading import Lock
 
 from actiondiff.store.part import Part
 from actiondiff.store.records import FeatureKey
@@ -15,26 +15,26 @@ class OpenMaps:
     """The units that a reader's parts have mapped, oldest first. Threads may share it.
 
     A unit is noted after it was mapped: then each map is noted by whoever made it, whatever other threads let go
-    meanwhile. One that was noted and let go at once costs no more than to be mapped anew.
+    meanwhile. One that was noted and let go at once costs no more than to be mapped anew. There is no lock: a process
+    that is forked while another thread holds one would wait for it for ever.
     """
 
     def __init__(self) -> None:
         self._units: dict[tuple[Part, tuple[int, ...]], None] = {}
-        self._lock = Lock()
 
     def note(self, part: Part, key: FeatureKey) -> None:
         """The part has mapped what holds the key: the oldest are let go where these are too many now."""
-        with self._lock:
-            self._units[part, part.unit(key)] = None
-            while len(self._units) > maps_at_most():
+        self._units[part, part.unit(key)] = None
+        while len(self._units) > maps_at_most():
+            with suppress(StopIteration, RuntimeError, KeyError):  # another thread is at it, too
                 oldest, unit = next(iter(self._units))
                 del self._units[oldest, unit]
                 oldest.forget(unit)
 
     def keep(self, parts: Collection[Part]) -> None:
         """Count no maps but those of these parts; the others are gone as soon as no view of them is in use."""
-        with self._lock:
-            self._units = {unit: None for unit in self._units if unit[0] in parts}
+        for unit in [unit for unit in list(self._units) if unit[0] not in parts]:
+            self._units.pop(unit, None)
 
 
 @cache

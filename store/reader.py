@@ -13,12 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from numpy import ndarray
 
-from actiondiff.store.errors import (
-    KeyNotFound,
-    PartGone,
-    StoreError,
-    VideoNotFound,
-)
+from actiondiff.store.errors import KeyNotFound, PartGone, StoreError, VideoNotFound
 from actiondiff.store.feature_file import FeatureFile, Rows, copy_rows, kind_of
 from actiondiff.store.fetching import RemoteRows
 from actiondiff.store.header import compression_of, read_header
@@ -81,10 +76,10 @@ class FeatureStore:
             self._maps.keep(set(index.opened.values()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_index": self._index.opened, "_maps": None}
+        return self.__dict__ | {"_index": self._index.opened, "_maps": OpenMaps()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"_index": Index(state["_index"]), "_maps": OpenMaps()})
+        self.__dict__.update(state | {"_index": Index(state["_index"])})
 
     @property
     def video_ids(self) -> tuple[str, ...]:

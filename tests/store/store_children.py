@@ -18,7 +18,8 @@ from typing import Any
 import google_crc32c
 from store_helpers import GRID, KEY, RECIPE, Steps, contents_of, draw_failure, draw_video
 
-from actiondiff.store import FeatureStore, RaggedFeatures, StoreWriter, compact, place_of, verify
+from actiondiff.store import FeatureStore, RaggedFeatures, StoreWriter, compact, open_maps, place_of, verify
+from actiondiff.store.part import Part
 from actiondiff.store.remote import RemotePath
 
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
@@ -214,6 +215,27 @@ def read_forked(folder: str | Path) -> dict[str, Any]:
 
     children = [in_child(lambda store=store: work(store)) for store in (fresh, used, fresh, used)]
     return {"codes": [outcome(child) for child in children], "digest": expected}
+
+
+def fork_while_maps_are_let_go(folder: str | Path) -> dict[str, Any]:
+    """A reader whose process is forked in the middle of letting a map go, as another thread may do."""
+    open_maps.maps_at_most, forget, children = (lambda: 1), Part.forget, []
+    store = FeatureStore(folder)
+    expected = digest(store)
+
+    def read() -> None:
+        signal.alarm(20)
+        if digest(store) != expected:
+            raise AssertionError("A forked reader reads something else.")
+
+    def forked(part: Part, unit: tuple[int, ...]) -> None:
+        if not children:
+            children.append(0)
+            children[0] = in_child(read)
+        forget(part, unit)
+
+    Part.forget = forked
+    return {"same": digest(store) == expected, "codes": [outcome(child) for child in children]}
 
 
 def write_for_ever(folder: Path) -> dict[str, Any]:

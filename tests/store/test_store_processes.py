@@ -176,6 +176,13 @@ def test_forked_readers_read_the_same_with_the_parents_maps_and_without(
     assert told["digest"] == store_children.digest(FeatureStore(tmp_path / "features.zarr"))
 
 
+def test_a_reader_that_is_forked_while_a_map_is_let_go_waits_for_nobody(
+    tmp_path: Path, videos: list[VideoFeatures]
+) -> None:
+    told = run_child("fork_while_maps_are_let_go", tmp_path / "features.zarr")
+    assert (told["same"], told["codes"]) == (True, [0]), told["stderr"]
+
+
 def test_threads_that_share_a_reader_read_the_same(tmp_path: Path, videos: list[VideoFeatures]) -> None:
     store = FeatureStore(tmp_path / "features.zarr")
     expected = contents_told(videos)
